@@ -1,0 +1,1 @@
+"""The cases, one module per requirement area. See conformance/CASES.md."""

@@ -1,0 +1,128 @@
+"""Steps that several areas share. No case lives here."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from muxwire_conformance import wire
+from muxwire_conformance.case import CaseFunction, case
+from muxwire_conformance.context import Context
+from muxwire_conformance.dialogue import Connection, Stream
+from muxwire_conformance.verdict import NotApplicable
+from muxwire_conformance.wire import Frame
+
+NO_SUBJECT = "no.such.subject"
+"""Well-formed, and no worker has a handler for it: refused with NOT_FOUND (PAY-004)."""
+
+OPEN_COST = 128
+"""More than any OPEN of these cases costs beside its message."""
+
+LONG_MS = 60_000
+"""A handler asked to run this long does not end by itself during a case."""
+
+
+def declare(id: str, title: str, function: CaseFunction, **declaration: Any) -> None:
+    """Register one case of a family; ``title`` is its sentence."""
+    function.__doc__ = title
+    case(id, **declaration)(function)
+
+
+async def refused(conn: Connection, *, end: bool = True) -> Stream:
+    """Open a request that no handler takes and wait for its terminal: it is a tombstone then."""
+    stream = conn.open(NO_SUBJECT, end=end)
+    await stream.end()
+    return stream
+
+
+async def echoing(conn: Connection) -> Stream:
+    """Open an echo, send one message and have it back: its handler runs and waits for more."""
+    stream = conn.open("conformance.echo", b"first", end=False)
+    await stream.message()
+    return stream
+
+
+async def error_terminal(
+    stream: Stream,
+    code: str,
+    *,
+    check: str,
+    not_processed: bool | None = False,
+    within: float | None = None,
+) -> Frame:
+    """Judge that a request ends with an error: an outcome, after nothing was violated."""
+    conn = stream.connection
+    bound = conn.patience.within(within)
+    await conn.until(lambda: stream.terminal is not None, bound)
+    frame, error = stream.terminal, stream.error
+    expected = f"an error terminal with {wire.code_name(wire.code(code))}"
+    if not_processed is not None:
+        expected += " and NOT_PROCESSED" if not_processed else " without NOT_PROCESSED"
+    if frame is None:
+        conn.fail(check, expected)
+    flag_fits = error is not None and not_processed in (None, error.not_processed)
+    if error is None or error.code != wire.code(code) or not flag_fits:
+        conn.fail(check, expected, str(frame), frame)
+    conn.hold(check)
+    return frame
+
+
+async def settles(
+    ctx: Context,
+    conn: Connection,
+    ready: Callable[[dict[str, Any]], bool],
+    *,
+    check: str,
+    expected: str,
+    within: float = 2.0,
+) -> dict[str, Any]:
+    """Judge that the target's statistics become as expected in time; return the last ones."""
+    deadline = ctx.patience.bound(within)
+    started = time.monotonic()
+    while True:
+        stats = dict(await conn.open("conformance.stats", {}).json())
+        late = deadline is not None and time.monotonic() - started > deadline
+        if ready(stats) or late:
+            ctx.check(check, ready(stats), expected=expected, actual=stats)
+            return stats
+        await asyncio.sleep(0.02)
+
+
+def of_stream(conn: Connection, request_id: bytes) -> list[Frame]:
+    """Return every RESPONSE frame received with an id, known or not."""
+    responses = (frame for frame in conn.frames if frame.type == wire.RESPONSE)
+    return [frame for frame in responses if frame.request_id == request_id]
+
+
+def check_unanswered(ctx: Context, conn: Connection, ids: Iterable[bytes], *, check: str) -> None:
+    """Judge that no RESPONSE has come for any of these ids."""
+    wanted = set(ids)
+    answers = [
+        frame for frame in conn.frames if frame.type == wire.RESPONSE and frame.request_id in wanted
+    ]
+    first = answers[0] if answers else None
+    ctx.check(check, first is None, expected="no RESPONSE", actual=first, frame=first)
+
+
+def not_applicable_unless(applies: bool, reason: str) -> None:
+    """End the case as not applicable to this target.
+
+    Raises:
+        NotApplicable: it does not apply.
+    """
+    if not applies:
+        raise NotApplicable(reason)
+
+
+def pieces(total: int, most: int) -> list[int]:
+    """Split the cost ``total`` into payload lengths of at most ``most``, as few as possible.
+
+    Each piece costs its length and a header. A rest below the cost of one octet stays unused.
+    """
+    lengths = []
+    while total > wire.HEADER_SIZE:
+        lengths.append(min(most, total - wire.HEADER_SIZE))
+        total -= wire.HEADER_SIZE + lengths[-1]
+    return lengths

@@ -1,0 +1,243 @@
+"""What a case gets: connections, checks, randomness from the seed, and questions to the target."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import time
+import uuid
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+
+from muxwire_conformance.dialogue import Body, Connection
+from muxwire_conformance.transport import ConnectError, Transport
+from muxwire_conformance.verdict import (
+    Check,
+    CheckFailed,
+    SuiteError,
+    TargetUnreachable,
+    Unprepared,
+    Violation,
+)
+from muxwire_conformance.wire import Frame
+
+if TYPE_CHECKING:
+    from muxwire_conformance.case import Case
+    from muxwire_conformance.patience import Patience
+    from muxwire_conformance.target import Address
+
+_T = TypeVar("_T")
+
+
+def declared_features(info: Mapping[str, Any]) -> frozenset[str]:
+    """Return what a target declared: its transports, and ``conformance`` if it answered info."""
+    transports = info.get("transports")
+    names = {str(name) for name in transports} if isinstance(transports, list) else set()
+    return frozenset(names | ({"conformance"} if info else set()))
+
+
+class Context:
+    """One run of one case (or of its twin) against one target.
+
+    Attributes:
+        info: The target's answer to ``conformance.info``, empty if it has none.
+        rng: Random numbers that depend on the seed and the case's id only.
+        twin_run: True while the legal form of a negative case runs.
+        checks: The checks emitted so far.
+        violations: Always-on rules that received frames broke.
+    """
+
+    def __init__(
+        self,
+        *,
+        address: Address,
+        patience: Patience,
+        seed: int,
+        case: Case | None = None,
+        info: Mapping[str, Any] | None = None,
+        twin_run: bool = False,
+        name: str = "",
+    ) -> None:
+        self.address = address
+        self.patience = patience
+        self.case = case
+        self.info: dict[str, Any] = dict(info or {})
+        self.features = declared_features(self.info)
+        self.twin_run = twin_run
+        self.rng = random.Random(f"{seed}:{case.id if case else name}:{twin_run}")
+        self.checks: list[Check] = []
+        self.violations: list[Violation] = []
+        self.connections: list[Connection] = []
+
+    # -- checks ----------------------------------------------------------------------------
+
+    def emit(self, check: str) -> None:
+        """Emit a check that held."""
+        self.checks.append(Check(name=check, held=True))
+
+    def check(
+        self,
+        name: str,
+        held: bool,
+        *,
+        expected: str,
+        actual: object,
+        frame: Frame | None = None,
+    ) -> None:
+        """Emit a check: it holds, or the case ends here as failed.
+
+        Raises:
+            CheckFailed: it does not hold.
+        """
+        if not held:
+            self._mark(frame)
+            raise CheckFailed(name, expected, str(actual), frame)
+        self.emit(name)
+
+    def warn(self, name: str, expected: str, actual: object, frame: Frame | None = None) -> None:
+        """Emit a check that holds, but not in the preferred way: the case ends as WARN at best."""
+        self._mark(frame)
+        self.checks.append(
+            Check(name=name, held=True, warning=True, expected=expected, actual=str(actual))
+        )
+
+    def _mark(self, frame: Frame | None) -> None:
+        if frame is not None:
+            for connection in self.connections:
+                if any(seen is frame for seen in connection.frames):
+                    connection.transcript.mark(frame)
+
+    def pick(self, bad: _T, good: _T) -> _T:
+        """Return the bad value, or the good one in the run of the twin."""
+        self.require_twin()
+        return good if self.twin_run else bad
+
+    # -- connections -----------------------------------------------------------------------
+
+    async def connect(self, *, receive_buffer: int | None = None) -> Connection:
+        """Make a TCP connection; nothing is sent on it.
+
+        Raises:
+            TargetUnreachable: it could not be made.
+        """
+        try:
+            transport = await Transport.connect(
+                self.address.host,
+                self.address.port,
+                within=self.patience.seconds,
+                receive_buffer=receive_buffer,
+            )
+        except ConnectError as error:
+            raise TargetUnreachable("a new connection", str(error)) from error
+        connection = Connection(self, transport, f"connection {len(self.connections) + 1}")
+        self.connections.append(connection)
+        return connection
+
+    async def ready(
+        self, settings: Mapping[str, int] | None = None, *, receive_buffer: int | None = None
+    ) -> Connection:
+        """Make a connection and complete the set-up; without it the case is INCONCLUSIVE."""
+        connection = await self.connect(receive_buffer=receive_buffer)
+        await connection.handshake(settings)
+        return connection
+
+    async def ask(self, subject: str, parameters: Mapping[str, object] | None = None) -> Any:
+        """Call a conformance subject on a connection of its own and return its JSON answer."""
+        connection = await self.ready()
+        answer = await connection.open(subject, parameters or {}).json()
+        await connection.close()
+        return answer
+
+    async def stats(self, **parameters: object) -> dict[str, Any]:
+        """Return ``conformance.stats``, asked on a second connection."""
+        answer = await self.ask("conformance.stats", parameters)
+        return dict(answer)
+
+    async def wait_for_stats(
+        self, connection: Connection, ready: Callable[[dict[str, Any]], bool], *, what: str = ""
+    ) -> dict[str, Any]:
+        """Ask for statistics on a connection until they are as wanted; return the last ones.
+
+        What the statistics show may follow a frame by a moment, so this polls. If they never
+        become so the case is INCONCLUSIVE; to judge them, compare what ``stats`` returns.
+        """
+        deadline = self.patience.within(None)
+        started = time.monotonic()
+        while True:
+            stats = dict(await connection.open("conformance.stats", {}).json())
+            if ready(stats):
+                return stats
+            if deadline is not None and time.monotonic() - started > deadline:
+                self.unprepared(what or "statistics as wanted", stats)
+            await asyncio.sleep(0.02)
+
+    def unprepared(self, expected: str, actual: object = "") -> NoReturn:
+        """End the case as INCONCLUSIVE.
+
+        Raises:
+            Unprepared: always.
+        """
+        raise Unprepared(expected, str(actual))
+
+    def has(self, feature: str) -> bool:
+        """Tell whether the target declared a feature; ``conformance`` means its subjects."""
+        return feature in self.features
+
+    async def close(self) -> None:
+        """Close every connection, politely."""
+        await asyncio.gather(*(connection.close() for connection in self.connections))
+
+    def abandon(self) -> None:
+        """Close every connection at once."""
+        for connection in self.connections:
+            connection.transport.close()
+
+    # -- material --------------------------------------------------------------------------
+
+    def new_id(self) -> bytes:
+        """Return a fresh random UUID (version 4) as octets."""
+        return uuid.UUID(int=self.rng.getrandbits(128), version=4).bytes
+
+    def nonce(self) -> bytes:
+        """Return 8 random octets."""
+        return self.rng.randbytes(8)
+
+    def grease_setting(self) -> tuple[int, int]:
+        """Return a setting id of the form 0xNANA with any value (FRM-012)."""
+        nibble = self.rng.randrange(16)
+        return (nibble << 12) | 0x0A00 | (nibble << 4) | 0x0A, self.rng.getrandbits(63)
+
+    @staticmethod
+    def encode(body: Body) -> bytes:
+        """Turn a body into octets: text as UTF-8, a mapping as JSON."""
+        if isinstance(body, bytes):
+            return body
+        if isinstance(body, str):
+            return body.encode()
+        return json.dumps(body).encode()
+
+    # -- guards against wrong cases --------------------------------------------------------
+
+    def require_twin(self) -> None:
+        """Refuse negative vocabulary in a case without a twin.
+
+        Raises:
+            SuiteError: there is no twin.
+        """
+        if self.case is not None and self.case.twin is None:
+            raise SuiteError(f"{self.case.id} breaks a rule on purpose but names no twin")
+
+    def require_feature_of(self, subject: str | bytes) -> None:
+        """Refuse a conformance subject in a case that did not declare that it needs one.
+
+        Raises:
+            SuiteError: the feature is not declared.
+        """
+        name = subject if isinstance(subject, str) else subject.decode("latin-1")
+        if (
+            self.case is not None
+            and name.startswith("conformance.")
+            and not {"conformance", "conformance?"} & set(self.case.features)
+        ):
+            raise SuiteError(f"{self.case.id} opens {name} without features=['conformance']")

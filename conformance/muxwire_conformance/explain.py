@@ -1,0 +1,145 @@
+"""Explain a result that is not a pass: the rule, what was expected, what came, and the octets.
+
+The octets are named by ``muxwire_spec.hexdump``, so every field of every frame is shown with its
+meaning, and the first field that breaks a rule of the specification carries its mark.
+"""
+
+from __future__ import annotations
+
+import shlex
+import textwrap
+from collections.abc import Iterable, Sequence
+
+from muxwire_spec import hexdump
+
+from muxwire_conformance.rules import rule
+from muxwire_conformance.transcript import Entry, Transcript
+from muxwire_conformance.verdict import Result, Verdict
+
+WIDTH = 100
+BEFORE_MARK = 2
+AFTER_MARK = 4
+MOST_TRANSCRIPTS = 4
+MARK = ">>>"
+
+
+def rerun_command(case_id: str, *, target: str, seed: int) -> str:
+    """Return the one command that runs a case again as it ran."""
+    words = ["muxwire-conformance", "check", case_id]
+    words += ["--target", target, "--seed", str(seed), "-v"]
+    return shlex.join(words)
+
+
+def explain(result: Result, *, target: str, seed: int, verbose: bool = False) -> list[str]:
+    """Return the explanation of a result as lines of text.
+
+    Args:
+        result: A result that is not a pass.
+        target: The target as the user wrote it.
+        seed: Seed of the run.
+        verbose: Decode every frame field by field, not only those around the offending one.
+    """
+    lines = [f"{result.verdict.value} {result.id}", *_labelled("", result.title)]
+    lines += _rule(result)
+    if result.reason:
+        lines += _labelled("reason", result.reason)
+    if result.expected:
+        lines += _labelled("expected", result.expected)
+    if result.actual:
+        lines += _labelled("actual", result.actual)
+    for check in result.checks:
+        if check.warning and check.actual != result.actual:
+            lines += _labelled("warning", f"{check.name}: {check.actual}")
+    others = sorted({seen.requirement for seen in result.violations} - {result.requirement})
+    if others:
+        lines += _labelled("also", f"frames received broke {', '.join(others)}")
+    if result.traceback:
+        lines += [f"    {line}" for line in result.traceback.rstrip().splitlines()]
+    for transcript in _chosen(result.transcripts):
+        lines += dialogue_lines(transcript, verbose=verbose)
+    hidden = len(result.transcripts) - len(_chosen(result.transcripts))
+    if hidden:
+        lines.append(f"  ({hidden} more connections are not shown)")
+    if result.ran or result.verdict is Verdict.INCONCLUSIVE:
+        command = rerun_command(result.rerun or result.id, target=target, seed=seed)
+        lines += ["  run it again", f"    {command}"]
+    return lines
+
+
+def _rule(result: Result) -> list[str]:
+    known = rule(result.requirement)
+    place = f", {known.source}" if known.source else ""
+    return _labelled("rule", f"{known.id} {known.level}{place}: {known.text}")
+
+
+def _labelled(label: str, text: str) -> list[str]:
+    head = f"  {label:<9} " if label else "  "
+    return textwrap.wrap(text, WIDTH, initial_indent=head, subsequent_indent=" " * len(head)) or [
+        head.rstrip()
+    ]
+
+
+def _chosen(transcripts: Sequence[Transcript]) -> list[Transcript]:
+    """Return the connections worth showing: the marked ones first, else the last ones."""
+    marked = [one for one in transcripts if any(entry.marked for entry in one.entries())]
+    rest = [one for one in transcripts if one not in marked]
+    chosen = marked[:MOST_TRANSCRIPTS]
+    chosen += rest[-(MOST_TRANSCRIPTS - len(chosen)) :] if len(chosen) < MOST_TRANSCRIPTS else []
+    return [one for one in transcripts if one in chosen]
+
+
+def dialogue_lines(transcript: Transcript, *, verbose: bool = True) -> list[str]:
+    """Return the transcript of one connection as lines of text."""
+    entries = transcript.entries()
+    detailed = _detailed(entries) if not verbose else set(range(len(entries)))
+    lines = [f"  {transcript.label}"]
+    skipped = False
+    for index, entry in enumerate(entries):
+        mark = MARK if entry.marked else "   "
+        at = f"+{(entry.at - transcript.started) * 1_000:.1f} ms"
+        note = f" ({entry.note})" if entry.note else ""
+        lines.append(f"  {mark} {at:>12}  {entry.who:<6}  {entry.text}{note}")
+        if entry.who == "event":
+            continue
+        if index in detailed:
+            lines += [f"          {line}" for line in decode(entry)]
+        else:
+            skipped = True
+    if skipped:
+        lines.append("      (-v decodes every frame)")
+    return lines
+
+
+def _detailed(entries: Sequence[Entry]) -> set[int]:
+    marks = [index for index, entry in enumerate(entries) if entry.marked]
+    if not marks:
+        return set(range(max(0, len(entries) - AFTER_MARK), len(entries)))
+    near: set[int] = set()
+    for mark in marks[:3]:
+        near |= set(range(mark - BEFORE_MARK, mark + AFTER_MARK + 1))
+    return near
+
+
+def decode(entry: Entry) -> list[str]:
+    """Return the octets of an entry field by field; the first fault is marked below its field."""
+    if not entry.raw:
+        return []
+    receiver = "worker" if entry.who == "judge" else "client"
+    fields = hexdump.annotate(entry.raw, receiver=receiver)
+    if entry.length > len(entry.raw):
+        fields = [_without_fault(line) for line in fields]
+    lines = hexdump.render(fields).splitlines()
+    if entry.length > len(entry.raw):
+        lines.append(f"        ... {entry.length - len(entry.raw)} octets not kept")
+    return lines
+
+
+def _without_fault(line: hexdump.Line) -> hexdump.Line:
+    return hexdump.Line(
+        offset=line.offset, octets=line.octets, field=line.field, value=line.value, fault=None
+    )
+
+
+def plain(lines: Iterable[str]) -> str:
+    """Join lines to one text."""
+    return "\n".join(lines)

@@ -1,0 +1,217 @@
+"""Find out what listens at the target before judging it.
+
+Everything that is not a WMX worker is refused with one plain sentence, in bounded time. What a
+worker does wrong after its magic is not decided here: that is what the cases are for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ssl
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+from muxwire_conformance import wire
+from muxwire_conformance.context import Context
+from muxwire_conformance.dialogue import Connection
+from muxwire_conformance.patience import Patience
+from muxwire_conformance.target import Address
+from muxwire_conformance.transport import ConnectError, EndKind, Transport
+from muxwire_conformance.verdict import Stopped
+
+PROBE_TIME = 2.0
+FENCES = 5
+POLL = 0.1
+
+_HTTP_PROBE = b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+
+
+class PreflightError(Exception):
+    """The target cannot be judged; the text is one plain sentence."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Findings:
+    """What is known of the target before the first case.
+
+    ``asked`` says that conformance.info was answered, be it with NOT_FOUND: only then is a missing
+    feature a feature that was never declared.
+    ``works`` says that a set-up and a fence succeeded, so that a later failure of them means that
+    something happened to the target.
+    """
+
+    info: dict[str, Any] = field(default_factory=dict)
+    connect_seconds: float = 0.0
+    fence_seconds: float = 0.0
+    settings: dict[str, int] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    asked: bool = False
+    works: bool = False
+
+
+async def preflight(address: Address, patience: Patience, *, wait: float, seed: int) -> Findings:
+    """Connect, set up, measure, and ask who it is.
+
+    Args:
+        address: The target.
+        patience: Deadlines; it learns the fence time.
+        wait: Seconds to go on trying while nothing listens.
+        seed: Seed of the run.
+
+    Raises:
+        PreflightError: this is no WMX worker, or it cannot be reached.
+    """
+    connect_seconds = await _dial(address, wait)
+    context = Context(address=address, patience=patience, seed=seed, name="preflight")
+    try:
+        return await _look(context, connect_seconds)
+    finally:
+        context.abandon()
+
+
+async def _dial(address: Address, wait: float) -> float:
+    deadline = time.monotonic() + wait
+    while True:
+        started = time.monotonic()
+        try:
+            transport = await Transport.connect(address.host, address.port, within=PROBE_TIME)
+        except ConnectError as error:
+            if time.monotonic() >= deadline:
+                text = f"nothing answers at {address}: {error}"
+                if error.timed_out:
+                    text = f"nothing answers at {address}: the dial got no answer"
+                elif error.refused:
+                    text = f"nothing listens at {address} (connection refused)"
+                if wait:
+                    text += f", after waiting {wait:g} s"
+                raise PreflightError(text) from error
+            await asyncio.sleep(POLL)
+        else:
+            transport.close()
+            return time.monotonic() - started
+
+
+async def _look(context: Context, connect_seconds: float) -> Findings:
+    address = context.address
+    try:
+        connection = await context.connect()
+    except Stopped as error:
+        raise PreflightError(f"{address} took one connection but not a second: {error}") from error
+    connection.send(wire.preface(), connection.settings())
+    transport = connection.transport
+    await connection.until(lambda: transport.received > 0, PROBE_TIME)
+    if transport.received == 0:
+        raise PreflightError(await _who_is_silent(address, transport))
+    await connection.until(lambda: connection.preface is not None, PROBE_TIME)
+    if connection.preface is None:
+        raise PreflightError(_name_other(address, _received(transport)))
+    findings = Findings(connect_seconds=connect_seconds)
+    preface = connection.preface
+    if (preface.ver_hi, preface.ver_lo) != (1, 1) and not preface.ver_lo <= 1 <= preface.ver_hi:
+        low, high = preface.ver_lo, preface.ver_hi
+        text = f"{address} speaks WMX but not version 1; it offers {low}..{high}"
+        raise PreflightError(text)
+    try:
+        await connection.expect("SETTINGS")
+        await connection.expect("SETTINGS_ACK")
+        connection.send(wire.settings_ack())
+        findings.settings = dict(connection.peer_settings)
+        await _ask(connection, findings)
+        await _measure(connection, findings)
+        findings.works = True
+    except Stopped as error:
+        frame = connection.goaway
+        limit = wire.code("CONNECTION_LIMIT")
+        if frame is not None and frame.goaway is not None and frame.goaway.code == limit:
+            raise PreflightError(f"the worker at {address} is at its connection limit") from error
+        findings.notes.append(f"the set-up does not complete: {error}")
+    await connection.close()
+    return findings
+
+
+async def _measure(connection: Connection, findings: Findings) -> None:
+    times = []
+    for _ in range(FENCES):
+        started = time.monotonic()
+        await connection.fence()
+        times.append(time.monotonic() - started)
+    findings.fence_seconds = sorted(times)[len(times) // 2]
+
+
+async def _ask(connection: Connection, findings: Findings) -> None:
+    stream = connection.open("conformance.info", {})
+    try:
+        answer = await stream.json()
+    except Stopped as error:
+        if stream.error is not None and stream.error.code == wire.code("NOT_FOUND"):
+            findings.asked = True
+            findings.notes.append(
+                "the target has no conformance subjects; cases that need them are not applicable"
+            )
+        else:
+            findings.notes.append(f"conformance.info does not answer: {error}")
+        return
+    if isinstance(answer, dict):
+        findings.info = answer
+        findings.asked = True
+
+
+def _received(transport: Transport) -> bytes:
+    chunks = transport.recording.chunks
+    return b"".join(chunk.data for chunk in chunks if chunk.direction.value == "received")[:512]
+
+
+def _name_other(address: Address, first: bytes) -> str:
+    if first[:5] == b"HTTP/" or first.lstrip()[:1] == b"<":
+        return f"an HTTP server listens at {address}, not a WMX worker"
+    if first[:1] in (b"\x15", b"\x16") and first[1:2] == b"\x03":
+        return f"{address} looks like TLS; this suite speaks plain TCP only"
+    shown = first[:24].decode("latin-1").encode("unicode_escape").decode()
+    return f"something else than a WMX worker listens at {address}: it says '{shown}'"
+
+
+async def _probe(address: Address, data: bytes) -> bytes:
+    """Send foreign octets on a new connection and return the first answer, b"" for none."""
+    event = asyncio.Event()
+    try:
+        transport = await Transport.connect(
+            address.host,
+            address.port,
+            within=PROBE_TIME,
+            on_bytes=lambda _data, _at: event.set(),
+            on_end=lambda _end: event.set(),
+        )
+    except ConnectError:
+        return b""
+    transport.write(data)
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(PROBE_TIME):
+            await event.wait()
+    answer = _received(transport)
+    transport.close()
+    return answer
+
+
+def _client_hello() -> bytes:
+    outgoing = ssl.MemoryBIO()
+    context = ssl.create_default_context()
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    with contextlib.suppress(ssl.SSLWantReadError):
+        context.wrap_bio(ssl.MemoryBIO(), outgoing).do_handshake()
+    return outgoing.read()
+
+
+async def _who_is_silent(address: Address, transport: Transport) -> str:
+    http, tls = await asyncio.gather(_probe(address, _HTTP_PROBE), _probe(address, _client_hello()))
+    if http[:5] == b"HTTP/":
+        return f"an HTTP server listens at {address}, not a WMX worker"
+    if tls[:1] in (b"\x15", b"\x16") and tls[1:2] == b"\x03":
+        return f"{address} looks like TLS; this suite speaks plain TCP only"
+    end = transport.end
+    if end is None:
+        return f"{address} takes connections but answers nothing to a WMX preface"
+    how = "closes" if end.kind is EndKind.FIN else "resets"
+    return f"what listens at {address} {how} the connection without a byte after a WMX preface"

@@ -1,0 +1,1 @@
+"""Reports of a run: text for people, JSON and JUnit for programs."""

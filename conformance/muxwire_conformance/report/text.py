@@ -1,0 +1,148 @@
+"""The report for people: what is judged, what is wrong and why, and the counts at the end."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections import Counter
+from collections.abc import Iterable
+from typing import TextIO
+
+from muxwire_conformance.explain import explain
+from muxwire_conformance.session import Summary
+from muxwire_conformance.verdict import Result, Verdict
+
+_COLOURS = {
+    Verdict.PASS: "32",
+    Verdict.FAIL: "31;1",
+    Verdict.WARN: "33",
+    Verdict.NOT_APPLICABLE: "2",
+    Verdict.INCONCLUSIVE: "35",
+    Verdict.ERROR: "31;1",
+}
+_QUIET = (Verdict.PASS, Verdict.NOT_APPLICABLE)
+
+
+class TextReport:
+    """Write results as they come and explanations below them.
+
+    Args:
+        out: Where the report goes.
+        target: The target as the user wrote it.
+        seed: Seed of the run.
+        verbosity: -1 only the summary, 0 what did not pass, 1 every case and every frame.
+        colour: Use ANSI colours.
+        progress: Where a progress line goes, None for none.
+    """
+
+    def __init__(
+        self,
+        out: TextIO,
+        *,
+        target: str,
+        seed: int,
+        verbosity: int = 0,
+        colour: bool = False,
+        progress: TextIO | None = None,
+    ) -> None:
+        self._out = out
+        self._target = target
+        self._seed = seed
+        self._verbosity = verbosity
+        self._colour = colour
+        self._progress = progress
+        self.broken = False
+        self._shown = 0
+        self._done: list[Result] = []
+
+    def say(self, text: str) -> None:
+        """Write one line."""
+        self.clear_progress()
+        if self.broken:
+            return
+        try:
+            self._out.write(text + "\n")
+            self._out.flush()
+        except BrokenPipeError:
+            # Nobody reads any more (| head): the other reports are still written.
+            self.broken = True
+            with contextlib.suppress(OSError, ValueError):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), self._out.fileno())
+
+    def result(self, result: Result) -> None:
+        """Write what one result deserves."""
+        self._done.append(result)
+        if self._verbosity < 0:
+            return
+        if result.verdict in _QUIET and self._verbosity < 1:
+            return
+        word = self._paint(result.verdict)
+        reason = f"  {result.reason}" if result.reason else ""
+        took = f"  ({result.seconds:.2f} s)" if self._verbosity > 0 and result.ran else ""
+        if result.verdict in _QUIET or not result.ran:
+            self.say(f"{word:<4} {result.id}{took}{reason}")
+            return
+        lines = explain(result, target=self._target, seed=self._seed, verbose=self._verbosity > 0)
+        self.say("")
+        self.say(f"{word} {result.id}{took}")
+        for line in lines[1:]:
+            self.say(line)
+        self.say("")
+
+    def finish(self, summary: Summary) -> None:
+        """Write a line for each area and the summary, which is the last line."""
+        if self._verbosity >= 0:
+            for line in area_lines(self._done):
+                self.say(line)
+        if summary.interrupted:
+            self.say("interrupted: the report is partial")
+        self.say(f"{summary.seconds:.1f} s")
+        self.say(summary.line())
+
+    # -- progress --------------------------------------------------------------------------
+
+    def show_progress(self, done: int, selected: int, running: Iterable[str]) -> None:
+        """Replace the progress line."""
+        if self._progress is None:
+            return
+        names = ", ".join(list(running)[:3])
+        text = f"[{done}/{selected}] {names}"[:78]
+        self.clear_progress()
+        self._progress.write(text)
+        self._progress.flush()
+        self._shown = len(text)
+
+    def clear_progress(self) -> None:
+        """Remove the progress line."""
+        if self._shown and self._progress is not None:
+            self._progress.write("\r" + " " * self._shown + "\r")
+            self._progress.flush()
+            self._shown = 0
+
+    def _paint(self, verdict: Verdict) -> str:
+        word = verdict.value
+        return f"\x1b[{_COLOURS[verdict]}m{word}\x1b[0m" if self._colour else word
+
+
+def area_lines(results: Iterable[Result]) -> list[str]:
+    """Return one line per area with its counts."""
+    areas: dict[str, Counter[Verdict]] = {}
+    for result in results:
+        areas.setdefault(result.area, Counter())[result.verdict] += 1
+    return [
+        f"{area}  " + ", ".join(f"{count[verdict]} {verdict.value}" for verdict in count)
+        for area, count in sorted(areas.items())
+    ]
+
+
+def wants_colour(stream: TextIO, environment: dict[str, str], *, forbidden: bool) -> bool:
+    """Tell whether to use colours: a terminal, NO_COLOR, FORCE_COLOR, --no-color."""
+    if forbidden or environment.get("NO_COLOR"):
+        return False
+    return bool(environment.get("FORCE_COLOR")) or stream.isatty()
+
+
+def default_progress() -> TextIO | None:
+    """Return the terminal for the progress line, None if nobody watches."""
+    return sys.stderr if sys.stderr.isatty() and sys.stdout.isatty() else None

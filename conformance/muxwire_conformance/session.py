@@ -1,0 +1,477 @@
+"""Run the selected cases against one target.
+
+Rules of this file:
+
+* Timed cases start first, the others fill the slots, exclusive cases come last and alone.
+* A negative case runs its twin first; without a working twin it proves nothing.
+* After a negative case, and after every case that did not pass, a new connection shows whether
+  the target is alive and still the same process.
+* When the target is gone, what is left is INCONCLUSIVE and says during which case it went.
+* Everything has an end: each case, and the whole run.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import traceback
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from muxwire_conformance import wire
+from muxwire_conformance.case import Case, CaseFunction
+from muxwire_conformance.context import Context
+from muxwire_conformance.patience import Patience
+from muxwire_conformance.preflight import Findings
+from muxwire_conformance.rules import rule
+from muxwire_conformance.target import Address
+from muxwire_conformance.verdict import (
+    CheckFailed,
+    NotApplicable,
+    Result,
+    Stopped,
+    TargetUnreachable,
+    Unprepared,
+    Verdict,
+    Violation,
+    decide,
+    is_must,
+)
+
+EVERY_FRAME = "every-frame"
+LIVENESS_TIME = 5.0
+
+
+@dataclass(slots=True, kw_only=True)
+class Options:
+    """How to run."""
+
+    jobs: int = 8
+    seed: int = 0
+    stop_at_first: bool = False
+    max_time: float = 600.0
+
+
+@dataclass(slots=True, kw_only=True)
+class Summary:
+    """The counts of a run."""
+
+    selected: int
+    ran: int = 0
+    passed: int = 0
+    failed: int = 0
+    warnings: int = 0
+    not_applicable: int = 0
+    inconclusive: int = 0
+    errors: int = 0
+    seconds: float = 0.0
+    interrupted: bool = False
+
+    def line(self) -> str:
+        """Return the last line of a report."""
+        text = (
+            f"selected {self.selected} / ran {self.ran} / passed {self.passed}"
+            f" / failed {self.failed} / warnings {self.warnings}"
+            f" / not applicable {self.not_applicable} / inconclusive {self.inconclusive}"
+        )
+        return f"{text} / suite errors {self.errors}" if self.errors else text
+
+
+@dataclass(slots=True)
+class _Sightings:
+    """A requirement that received frames broke somewhere."""
+
+    first: Violation
+    where: list[str] = field(default_factory=list)
+
+
+class Session:
+    """One run.
+
+    Args:
+        address: The target.
+        cases: What to run, in report order.
+        patience: Deadlines, as preflight left them.
+        findings: What preflight found out.
+        options: How to run.
+        on_result: Called with each result as soon as it is final.
+        obituary: Says how the target's process ended, "" while it runs or is not ours.
+        library: All cases by id, for twins.
+    """
+
+    def __init__(
+        self,
+        *,
+        address: Address,
+        cases: Sequence[Case],
+        patience: Patience,
+        findings: Findings,
+        options: Options,
+        on_result: Callable[[Result], None],
+        library: dict[str, Case],
+        obituary: Callable[[], str] = lambda: "",
+    ) -> None:
+        self.address = address
+        self.cases = list(cases)
+        self.patience = patience
+        self.findings = findings
+        self.info = findings.info
+        self.options = options
+        self.results: list[Result] = []
+        self.running: dict[str, float] = {}
+        self.gone = ""
+        self._on_result = on_result
+        self._obituary = obituary
+        self._library = library
+        self._outcomes: dict[str, asyncio.Future[Result]] = {}
+        self._sightings: dict[str, _Sightings] = {}
+        self._held_back: dict[str, Result] = {}
+        self._stopping = False
+        self._serial = 0
+
+    # -- the run ---------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Run everything; results arrive through ``on_result`` and in ``results``.
+
+        Cancel the task that runs this to interrupt: what is finished stays reported.
+        """
+        lag = asyncio.create_task(self._watch_own_loop())
+        try:
+            async with asyncio.timeout(self.options.max_time or None):
+                await self._run_all()
+        except TimeoutError:
+            reason = f"the run was over after {self.options.max_time:g} s"
+            for one in self._unfinished():
+                self._report(one, self._not_run(one, reason))
+        finally:
+            lag.cancel()
+            self._report_every_frame()
+
+    async def _run_all(self) -> None:
+        together = [one for one in self.cases if not one.exclusive]
+        together.sort(key=lambda one: not one.timed)
+        queue = iter(together)
+        workers = [self._work(queue) for _ in range(max(1, self.options.jobs))]
+        await _gather(workers)
+        await self._work(iter([one for one in self.cases if one.exclusive]))
+
+    async def _work(self, queue: Iterable[Case]) -> None:
+        for one in queue:
+            if self._stopping:
+                return
+            result = await self._outcome(one)
+            self._report(one, result)
+
+    def _report(self, one: Case, result: Result) -> None:
+        if one.id.endswith("/" + EVERY_FRAME):
+            self._held_back[one.id] = result
+            return
+        self._publish(result)
+
+    def _publish(self, result: Result) -> None:
+        self.results.append(result)
+        self._on_result(result)
+        bad = (Verdict.FAIL, Verdict.INCONCLUSIVE, Verdict.ERROR)
+        if self.options.stop_at_first and result.verdict in bad:
+            self._stopping = True
+
+    def _unfinished(self) -> list[Case]:
+        done = {result.id for result in self.results} | set(self._held_back)
+        return [one for one in self.cases if one.id not in done]
+
+    async def _watch_own_loop(self) -> None:
+        # A judge that was late itself must be patient: its delays count like slow fences.
+        while True:
+            before = time.monotonic()
+            await asyncio.sleep(0.1)
+            late = time.monotonic() - before - 0.1
+            if late > 0.02:
+                self.patience.record(late / 4)
+
+    # -- one case --------------------------------------------------------------------------
+
+    async def _outcome(self, one: Case) -> Result:
+        known = self._outcomes.get(one.id)
+        if known is not None:
+            return await asyncio.shield(known)
+        future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
+        self._outcomes[one.id] = future
+        try:
+            result = await self._judge(one)
+        except Exception as error:
+            result = self._not_run(one, f"{type(error).__name__}: {error}", Verdict.ERROR)
+            result.traceback = traceback.format_exc()
+        except BaseException:
+            future.cancel()
+            raise
+        future.set_result(result)
+        return result
+
+    def _not_run(self, one: Case, reason: str, verdict: Verdict = Verdict.INCONCLUSIVE) -> Result:
+        return Result(
+            id=one.id,
+            title=one.title,
+            requirement=one.requirement,
+            level=one.level,
+            verdict=verdict,
+            seconds=0.0,
+            reason=reason,
+            ran=False,
+        )
+
+    async def _judge(self, one: Case) -> Result:
+        if self.gone:
+            return self._not_run(one, self.gone)
+        declared = Context(address=self.address, patience=self.patience, seed=0, info=self.info)
+        needed = [name for name in one.features if not name.endswith("?")]
+        missing = [name for name in needed if not declared.has(name)]
+        if missing and not self.findings.asked:
+            reason = f"the target could not be asked whether it has: {', '.join(missing)}"
+            return self._not_run(one, reason)
+        if missing:
+            reason = f"the target does not declare: {', '.join(missing)}"
+            return self._not_run(one, reason, Verdict.NOT_APPLICABLE)
+        self.running[one.id] = time.monotonic()
+        try:
+            objection = await self._try_twin(one)
+            if objection is not None:
+                result = self._not_run(one, objection.reason)
+                result.transcripts = objection.transcripts
+                result.expected, result.actual = objection.expected, objection.actual
+                result.ran = True
+            else:
+                result = await self._execute(one, one.function, twin_run=False)
+            if one.negative or result.verdict not in (Verdict.PASS, Verdict.NOT_APPLICABLE):
+                await self._check_alive(one, result)
+            return result
+        finally:
+            self.running.pop(one.id, None)
+
+    async def _try_twin(self, one: Case) -> Result | None:
+        """Run the twin; return its result if the negative case proves nothing."""
+        if one.twin is None:
+            return None
+        if isinstance(one.twin, str):
+            result = await self._outcome(self._library[one.twin])
+            name = one.twin
+        else:
+            function = one.twin if callable(one.twin) else one.function
+            result = await self._execute(one, function, twin_run=True)
+            name = "the same conversation without the violation"
+        if result.verdict in (Verdict.PASS, Verdict.WARN):
+            return None
+        result.reason = f"its positive twin ({name}) does not work: {result.reason}"
+        return result
+
+    async def _execute(self, one: Case, function: CaseFunction, *, twin_run: bool) -> Result:
+        context = Context(
+            address=self.address,
+            patience=self.patience,
+            seed=self.options.seed,
+            case=one,
+            info=self.info,
+            twin_run=twin_run,
+        )
+        started = time.monotonic()
+        stopped: BaseException | None = None
+        trace = ""
+        try:
+            async with asyncio.timeout(self.patience.bound(one.limit)) as limit:
+                await function(context)
+            await context.close()
+        except Stopped as stop:
+            stopped = stop
+            context.abandon()
+        except asyncio.CancelledError:
+            context.abandon()
+            raise
+        except Exception as error:
+            context.abandon()
+            if isinstance(error, TimeoutError) and limit.expired():
+                stopped = Unprepared(f"the case to end within {one.limit:g} s", "it did not")
+            else:
+                stopped = error
+                trace = traceback.format_exc()
+        own = [seen for seen in context.violations if seen.requirement in one.requirements]
+        self._note_sightings(one, context.violations)
+        emitted = [check for check in context.checks if not (twin_run and check.held)]
+        declared = () if twin_run else one.checks
+        if twin_run and isinstance(stopped, CheckFailed):
+            stopped = Unprepared(stopped.expected, stopped.actual, stopped.frame)
+        verdict, reason = decide(
+            declared=declared,
+            emitted=emitted,
+            level=one.level,
+            stopped=stopped,
+            own_violations=own,
+        )
+        result = Result(
+            id=one.id,
+            title=one.title,
+            requirement=one.requirement,
+            level=one.level,
+            verdict=verdict,
+            seconds=time.monotonic() - started,
+            checks=emitted,
+            reason=reason,
+            traceback=trace,
+            violations=context.violations,
+        )
+        self._describe(result, stopped, own, context)
+        result.unreachable = isinstance(stopped, TargetUnreachable)
+        return result
+
+    def _describe(
+        self,
+        result: Result,
+        stopped: BaseException | None,
+        own: list[Violation],
+        context: Context,
+    ) -> None:
+        if isinstance(stopped, CheckFailed | Unprepared):
+            result.expected, result.actual = stopped.expected, stopped.actual
+            result.frame = stopped.frame
+        elif own and not isinstance(stopped, NotApplicable):
+            result.requirement = own[0].requirement
+            result.expected = f"frames that keep {own[0].requirement}"
+            result.actual = own[0].text
+            result.frame = own[0].frame
+            if own[0].frame is not None and own[0].transcript is not None:
+                own[0].transcript.mark(own[0].frame)
+        else:
+            warning = next((check for check in result.checks if check.warning), None)
+            if warning is not None:
+                result.expected, result.actual = warning.expected, warning.actual
+        if result.verdict is not Verdict.PASS:
+            result.transcripts = [connection.transcript for connection in context.connections]
+
+    # -- is it still there -----------------------------------------------------------------
+
+    async def _check_alive(self, one: Case, result: Result) -> None:
+        trouble, restarted = await self._trouble()
+        if not trouble or self.gone:
+            if self.gone and result.verdict in (Verdict.FAIL, Verdict.WARN):
+                result.verdict = Verdict.INCONCLUSIVE
+                result.reason = f"{self.gone} ({result.reason})"
+            return
+        beside = sorted(set(self.running) - {one.id})
+        while_running = f"{one.id}"
+        if beside:
+            shown = ", ".join(beside[:4]) + (" and more" if len(beside) > 4 else "")
+            while_running += f" (or during one of those beside it: {shown})"
+        if not restarted:
+            self.gone = f"the target died during {while_running}: {trouble}"
+        if one.negative or not beside:
+            result.verdict = Verdict.FAIL if is_must(one.level) else Verdict.WARN
+            result.expected = "a target that still serves new connections afterwards"
+            result.actual = trouble
+        else:
+            result.verdict = Verdict.INCONCLUSIVE
+        result.reason = f"during {while_running}: {trouble}"
+
+    async def _trouble(self) -> tuple[str, bool]:
+        """Return what is wrong with the target now ("" if nothing) and if it was restarted."""
+        deadline = time.monotonic() + LIVENESS_TIME + self.patience.slack
+        while True:
+            self._serial += 1
+            context = Context(
+                address=self.address,
+                patience=self.patience,
+                seed=self.options.seed,
+                info=self.info,
+                name=f"liveness {self._serial}",
+            )
+            try:
+                if not self.findings.works:
+                    # It never completed a set-up: a preface is all the life it can show.
+                    connection = await context.connect()
+                    connection.send(wire.preface(), connection.settings())
+                    await connection.expect_preface()
+                    return "", False
+                connection = await context.ready()
+                await connection.fence()
+                if "nonce" in self.info:
+                    answer = await connection.open("conformance.info", {}).json()
+                    nonce = answer.get("nonce") if isinstance(answer, dict) else None
+                    if nonce != self.info["nonce"]:
+                        self.info = {**self.info, "nonce": nonce}
+                        return "the target was restarted (its start nonce changed)", True
+                await context.close()
+            except Stopped as stop:
+                context.abandon()
+                if self._obituary():
+                    return self._obituary(), False
+                if time.monotonic() > deadline:
+                    return f"a new connection is not served: {stop}", False
+                await asyncio.sleep(0.05)
+            else:
+                return "", False
+            finally:
+                context.abandon()
+
+    # -- rules that every frame must keep --------------------------------------------------
+
+    def _note_sightings(self, one: Case, violations: Iterable[Violation]) -> None:
+        for seen in violations:
+            entry = self._sightings.setdefault(seen.requirement, _Sightings(seen))
+            if one.id not in entry.where:
+                entry.where.append(one.id)
+
+    def _report_every_frame(self) -> None:
+        for requirement, seen in sorted(self._sightings.items()):
+            name = f"{requirement}/{EVERY_FRAME}"
+            if any(
+                result.requirement == requirement and result.verdict is Verdict.FAIL
+                for result in self.results
+            ):
+                continue  # a case that cites the rule already says so
+            result = self._held_back.get(name)
+            if result is None or result.verdict is not Verdict.FAIL:
+                level = rule(requirement).level
+                self._held_back[name] = Result(
+                    id=name,
+                    title="Every frame received keeps this rule.",
+                    requirement=requirement,
+                    level=level,
+                    verdict=Verdict.FAIL if is_must(level) else Verdict.WARN,
+                    seconds=result.seconds if result else 0.0,
+                    reason=f"{requirement}: {seen.first.text}",
+                    expected=f"frames that keep {requirement}",
+                    actual=f"{seen.first.text}; seen in {len(seen.where)} cases, first in"
+                    f" {seen.where[0]}",
+                    frame=seen.first.frame,
+                    transcripts=[seen.first.transcript] if seen.first.transcript else [],
+                    rerun=seen.where[0],
+                )
+                if seen.first.transcript is not None and seen.first.frame is not None:
+                    seen.first.transcript.mark(seen.first.frame)
+        for _name, result in sorted(self._held_back.items()):
+            self._publish(result)
+        self._held_back.clear()
+
+    def summary(self, *, seconds: float, interrupted: bool) -> Summary:
+        """Return the counts of the run so far."""
+        ids = {one.id for one in self.cases} | {result.id for result in self.results}
+        counts = Summary(selected=len(ids), seconds=seconds, interrupted=interrupted)
+        fields = {
+            Verdict.PASS: "passed",
+            Verdict.FAIL: "failed",
+            Verdict.WARN: "warnings",
+            Verdict.NOT_APPLICABLE: "not_applicable",
+            Verdict.INCONCLUSIVE: "inconclusive",
+            Verdict.ERROR: "errors",
+        }
+        for result in self.results:
+            name = fields[result.verdict]
+            setattr(counts, name, getattr(counts, name) + 1)
+            counts.ran += result.ran
+        return counts
+
+
+async def _gather(coroutines: list[Any]) -> None:
+    """Run coroutines together; the first exception cancels the others."""
+    async with asyncio.TaskGroup() as group:
+        for coroutine in coroutines:
+            group.create_task(coroutine)

@@ -1,0 +1,118 @@
+"""What was said on one connection, frame by frame, bounded in memory."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+
+from muxwire_conformance import wire
+
+KEEP_FIRST = 120
+KEEP_LAST = 120
+KEEP_OCTETS = 2_048
+
+
+@dataclass(slots=True, kw_only=True)
+class Entry:
+    """One frame, preface, run of raw octets or event.
+
+    ``who`` is ``judge``, ``target`` or ``event``. ``raw`` holds at most the first 2,048 octets;
+    ``length`` is the real length. ``marked`` is set on what broke the rule.
+    """
+
+    at: float
+    who: str
+    text: str
+    raw: bytes = b""
+    length: int = 0
+    marked: bool = False
+    note: str = ""
+
+
+@dataclass(slots=True, kw_only=True)
+class Transcript:
+    """The entries of one connection, oldest first; the middle of a long one is dropped."""
+
+    label: str
+    started: float
+    first: list[Entry] = field(default_factory=list)
+    last: deque[Entry] = field(default_factory=lambda: deque(maxlen=KEEP_LAST))
+    count: int = 0
+
+    def add(self, entry: Entry) -> Entry:
+        """Append an entry and return it."""
+        self.count += 1
+        if len(self.first) < KEEP_FIRST:
+            self.first.append(entry)
+        else:
+            self.last.append(entry)
+        return entry
+
+    def sent(self, data: bytes, at: float, *, marked: bool = False, note: str = "") -> None:
+        """Record octets that the judge wrote, cut into frames as far as they are frames."""
+        pieces = split_frames(data)
+        for index, piece in enumerate(pieces):
+            self.add(
+                Entry(
+                    at=at,
+                    who="judge",
+                    text=wire.describe_raw(piece[:KEEP_OCTETS], len(piece)),
+                    raw=bytes(piece[:KEEP_OCTETS]),
+                    length=len(piece),
+                    marked=marked and index == 0,
+                    note=note if index == 0 else "",
+                )
+            )
+
+    def received(self, item: wire.Preface | wire.Frame) -> None:
+        """Record what the target sent."""
+        length = len(item.raw) if isinstance(item, wire.Preface) else wire.HEADER_SIZE + item.length
+        self.add(
+            Entry(
+                at=item.at,
+                who="target",
+                text=str(item),
+                raw=item.raw[:KEEP_OCTETS],
+                length=length,
+            )
+        )
+
+    def event(self, text: str, at: float) -> None:
+        """Record something that is not octets, such as the end of a direction."""
+        self.add(Entry(at=at, who="event", text=text))
+
+    def entries(self) -> list[Entry]:
+        """Return what was kept, with a line for what was not."""
+        dropped = self.count - len(self.first) - len(self.last)
+        middle = []
+        if dropped:
+            at = self.last[0].at
+            middle.append(Entry(at=at, who="event", text=f"... {dropped} entries not kept ..."))
+        return [*self.first, *middle, *self.last]
+
+    def mark(self, item: wire.Frame | wire.Preface) -> None:
+        """Mark the entry of a received frame as the one that broke the rule."""
+        raw = item.raw[:KEEP_OCTETS]
+        for entry in reversed(self.entries()):
+            if entry.who == "target" and entry.at == item.at and entry.raw == raw:
+                entry.marked = True
+                return
+
+
+def split_frames(data: bytes) -> list[bytes]:
+    """Cut octets at the frame boundaries that their own length fields declare."""
+    pieces: list[bytes] = []
+    start = 0
+    while start < len(data) and len(pieces) < 256:
+        left = len(data) - start
+        if data[start : start + 8] == wire.MAGIC and left >= wire.PREFACE_SIZE:
+            size = wire.PREFACE_SIZE
+        elif left >= wire.HEADER_SIZE and data[start] in (wire.MARKER, wire.MARKER ^ 1):
+            size = wire.HEADER_SIZE + int.from_bytes(data[start + 8 : start + 16], "big")
+        else:
+            size = left
+        pieces.append(data[start : start + min(size, left)])
+        start += min(size, left)
+    if start < len(data):
+        pieces.append(data[start:])
+    return pieces

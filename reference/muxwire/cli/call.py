@@ -1,0 +1,164 @@
+"""`muxwire call`: send one request and print its answer as it comes."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from muxwire.cli.loop import run
+from muxwire.cli.types import Address, Header
+from muxwire.errors import ConnectError, LocalProtocolError, MuxwireError, RequestFailed
+from muxwire.tcp.address import render
+from muxwire.tcp.client import connect
+
+EXIT_FAILED = 1
+EXIT_UNREACHABLE = 3
+EXIT_INTERRUPTED = 130
+
+
+@click.command()
+@click.argument("subject")
+@click.argument("data", required=False)
+@click.option(
+    "--target",
+    type=Address(),
+    required=True,
+    envvar="MUXWIRE_TARGET",
+    help="The worker, as host:port.",
+)
+@click.option(
+    "--file",
+    "-f",
+    "file",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path, allow_dash=True),
+    help="Read the request message from a file, or from standard input (-).",
+)
+@click.option("--header", "-H", "headers", type=Header(), multiple=True, help="Add a header.")
+@click.option("--timeout", type=click.FloatRange(0, min_open=True), help="Seconds it may take.")
+@click.option("--idempotent", is_flag=True, help="Running it twice does no harm.")
+@click.option("--raw", is_flag=True, help="Print messages without a line end after each.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line.")
+def call(
+    subject: str,
+    data: str | None,
+    target: tuple[str, int],
+    file: Path | None,
+    as_json: bool,
+    raw: bool,
+    **options: Any,
+) -> None:
+    """Send one request to SUBJECT and print the messages of its answer as they come.
+
+    The request message is DATA, or --file; DATA - means standard input.
+
+    \b
+    Exit code: 0 success, 1 the request failed, 2 wrong usage, 3 no worker there, 130 interrupted.
+
+    \b
+    Examples:
+      muxwire call conformance.echo hi --target 127.0.0.1:9000
+      muxwire call conformance.generate '{"count": 3}' --target 127.0.0.1:9000 --json
+      muxwire call llm.generate --file prompt.json --target '[::1]:9000' --timeout 30
+    """  # noqa: D301 - click wants a backspace
+    if data is not None and file is not None:
+        raise click.UsageError("give DATA or --file, not both")
+    message = _message(data, file)
+    printer = _Json() if as_json else _Plain(b"" if raw else b"\n")
+    try:
+        sys.exit(run(_call(render(*target), subject, message, printer, options)))
+    except KeyboardInterrupt:
+        sys.exit(EXIT_INTERRUPTED)
+
+
+def _message(data: str | None, file: Path | None) -> bytes:
+    if data == "-" or file == Path("-"):
+        return sys.stdin.buffer.read()
+    if file is not None:
+        return file.read_bytes()
+    return (data or "").encode()
+
+
+async def _call(
+    target: str, subject: str, message: bytes, printer: _Plain, options: dict[str, Any]
+) -> int:
+    try:
+        async with connect(target) as client:
+            try:
+                async with client.stream(subject, message, **options) as stream:
+                    async for item in stream:
+                        printer.message(item)
+                    printer.end(list(stream.trailers))
+            except asyncio.CancelledError:
+                return EXIT_INTERRUPTED
+    except RequestFailed as error:
+        printer.failed(error)
+        return EXIT_FAILED
+    except ConnectError as error:
+        printer.refused(error)
+        return EXIT_UNREACHABLE
+    except LocalProtocolError as error:
+        raise click.UsageError(str(error)) from None
+    except MuxwireError as error:
+        printer.refused(error)
+        return EXIT_FAILED
+    return 0
+
+
+class _Plain:
+    """Messages to standard output, everything else to standard error."""
+
+    def __init__(self, line_end: bytes) -> None:
+        self._line_end = line_end
+
+    def message(self, data: bytes) -> None:
+        sys.stdout.buffer.write(data + self._line_end)
+        sys.stdout.buffer.flush()
+
+    def end(self, trailers: list[tuple[str, str]]) -> None:
+        for key, value in trailers:
+            click.echo(f"{key}: {value}", err=True)
+
+    def failed(self, error: RequestFailed) -> None:
+        click.echo(f"muxwire call: {error}", err=True)
+
+    def refused(self, error: MuxwireError) -> None:
+        click.echo(f"muxwire call: {error}", err=True)
+
+
+class _Json(_Plain):
+    """One JSON object a line: message, then end or error."""
+
+    def __init__(self) -> None:
+        super().__init__(b"\n")
+
+    def message(self, data: bytes) -> None:
+        try:
+            self._say(event="message", text=data.decode())
+        except UnicodeDecodeError:
+            self._say(event="message", base64=base64.b64encode(data).decode())
+
+    def end(self, trailers: list[tuple[str, str]]) -> None:
+        self._say(event="end", trailers=trailers)
+
+    def failed(self, error: RequestFailed) -> None:
+        self._say(
+            event="error",
+            outcome=error.outcome.name,
+            code=error.code_name,
+            number=error.code,
+            messages=error.messages,
+            retry_after_ms=error.retry_after_ms,
+            message=error.message,
+        )
+
+    def refused(self, error: MuxwireError) -> None:
+        self._say(event="error", outcome="NOT_SENT", code=None, message=str(error))
+
+    def _say(self, **members: Any) -> None:
+        super().message(json.dumps(members, ensure_ascii=False).encode())

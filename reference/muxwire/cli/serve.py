@@ -1,0 +1,149 @@
+"""`muxwire serve`: run a worker until it is told to stop."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import logging
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, cast
+
+import click
+
+from muxwire.cli.loop import run
+from muxwire.cli.types import Address, Size
+from muxwire.core.config import Config
+from muxwire.core.settings import Settings
+from muxwire.errors import InvalidArgument
+from muxwire.handlers import Handler
+from muxwire.serving import serve_until_stopped
+from muxwire.tcp.address import render
+from muxwire.tcp.worker import MAX_CONNECTIONS, Worker
+
+_TEST: dict[str, int] = {
+    "idle_timeout_ms": 3_000,
+    "handshake_timeout_ms": 2_000,
+    "max_concurrent_requests": 128,
+    "connection_window": 8 * 1_048_576,
+    "max_message_size": 64 * 1_048_576,
+    "max_connections": 64,
+}
+"""The suggested test configuration, which --conformance takes."""
+
+_SETTINGS = tuple(name for name in Settings.__dataclass_fields__)
+
+
+@click.command(context_settings={"show_default": True})
+@click.option(
+    "--tcp",
+    "address",
+    type=Address(),
+    default="127.0.0.1:7700",
+    help="Where to listen; port 0 takes a free port.",
+)
+@click.option(
+    "--app",
+    metavar="MODULE:NAME",
+    help="Handlers to serve: a mapping of subjects to async functions or async generators.",
+)
+@click.option(
+    "--conformance",
+    is_flag=True,
+    help="Offer the conformance.* subjects and take the suggested test configuration.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the address as one JSON object.")
+@click.option("--max-connections", type=click.IntRange(1), help=f"[default: {MAX_CONNECTIONS}]")
+@click.option("--max-pending", type=click.IntRange(1), default=128, help="Unfinished prefaces.")
+@click.option("--handshake-timeout-ms", type=int, help="1,000 to 15,000.  [default: 5000]")
+@click.option("--drain-grace-ms", type=click.IntRange(0), default=30_000, help="On SIGTERM.")
+@click.option("--slow-consumer-ms", type=click.IntRange(1), default=60_000, help="Without credit.")
+@click.option("--idle-timeout-ms", type=int, help="IDLE_TIMEOUT_MS.")
+@click.option("--max-concurrent-requests", type=int, help="MAX_CONCURRENT_REQUESTS.")
+@click.option("--max-frame-size", type=Size(), help="MAX_FRAME_SIZE.")
+@click.option("--initial-stream-window", type=Size(), help="INITIAL_STREAM_WINDOW.")
+@click.option("--connection-window", type=Size(), help="CONNECTION_WINDOW.")
+@click.option("--max-metadata-size", type=Size(), help="MAX_METADATA_SIZE.")
+@click.option("--max-message-size", type=Size(), help="MAX_MESSAGE_SIZE.")
+@click.option(
+    "--log-level",
+    type=click.Choice(["debug", "info", "warning", "error"]),
+    default="warning",
+    help="What goes to standard error; info has a line for each connection that ends.",
+)
+def serve(
+    address: tuple[str, int],
+    app: str | None,
+    conformance: bool,
+    as_json: bool,
+    log_level: str,
+    **options: int | None,
+) -> None:
+    """Run a worker.  SIGTERM or Ctrl-C drains it: running requests may end.
+
+    \b
+    Examples:
+      muxwire serve --conformance
+      muxwire serve --app mymodule:handlers --tcp '[::1]:9000'
+      muxwire serve --conformance --tcp 127.0.0.1:0 --json
+    """  # noqa: D301 - click wants a backspace
+    logging.basicConfig(level=log_level.upper(), format="%(levelname)s %(name)s: %(message)s")
+    values = {**(_TEST if conformance else {}), **_given(options)}
+    try:
+        worker = Worker(
+            _load(app) if app else {},
+            config=_config(values),
+            max_connections=values.get("max_connections", MAX_CONNECTIONS),
+            max_pending=values["max_pending"],
+            conformance=conformance,
+        )
+    except InvalidArgument as error:
+        raise click.UsageError(str(error)) from None
+    if not worker.subjects:
+        click.echo("no handlers: every request is answered NOT_FOUND", err=True)
+
+    def announce() -> None:
+        listening = worker.addresses[0]
+        click.echo(json.dumps({"tcp": listening}) if as_json else f"listening on {listening}")
+        sys.stdout.flush()
+
+    try:
+        run(serve_until_stopped(worker, *address, announce=announce))
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise click.ClickException(f"cannot listen on {render(*address)}: {reason}") from None
+
+
+def _given(options: dict[str, int | None]) -> dict[str, int]:
+    return {name: value for name, value in options.items() if value is not None}
+
+
+def _config(values: dict[str, int]) -> Config:
+    recommended = Settings.recommended()
+    settings = {name: values.get(name, getattr(recommended, name)) for name in _SETTINGS}
+    return Config(
+        settings=Settings(**settings),
+        handshake_timeout=values.get("handshake_timeout_ms", 5_000) / 1000,
+        drain_grace=values["drain_grace_ms"] / 1000,
+        slow_consumer=values["slow_consumer_ms"] / 1000,
+    )
+
+
+def _load(app: str) -> Mapping[str, Handler]:
+    """Import the handlers that `module:name` means.
+
+    Raises:
+        InvalidArgument: there is no such module or name, or it is no mapping.
+    """
+    module, separator, name = app.partition(":")
+    if not separator:
+        raise InvalidArgument(f"--app {app!r} is not module:name")
+    sys.path.insert(0, str(Path.cwd()))
+    try:
+        value: Any = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        raise InvalidArgument(f"--app {app!r}: {error}") from None
+    if not isinstance(value, Mapping):
+        raise InvalidArgument(f"--app {app!r}: not a mapping of subjects to handlers")
+    return cast("Mapping[str, Handler]", value)

@@ -1,0 +1,670 @@
+"""The client's end of a connection.
+
+Rules of this file: a request has exactly one last event, a success or a ResponseFailed with its
+class, whatever happens to its connection (REC-001).  Requests above the worker's limit wait here in
+order of arrival (ADM-001); until its OPEN is written a request can be taken back without a trace
+(FAI-001).  A killed request keeps its place until its terminal.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from enum import IntEnum, auto
+
+from muxwire._generated import codec
+from muxwire._generated.machines import (
+    CLIENT_REQUEST,
+    EFFECT_DISCARD,
+    EFFECT_FINISH,
+    EFFECT_FORGET,
+    EFFECT_NOT_PROCESSED,
+    EFFECT_SEND,
+    IDLE,
+    IN_CLIENT_LOST,
+    IN_NOT_COVERED,
+    IN_RESPONSE,
+    IN_SEND_END,
+    IN_SEND_KILL,
+    IN_SEND_OPEN,
+    IN_SEND_STOP,
+    KILLING,
+)
+from muxwire._generated.registries import (
+    END_STREAM,
+    ERROR,
+    FRAME_COST,
+    IDEMPOTENT,
+    META,
+    NOT_PROCESSED,
+    ErrorCode,
+)
+from muxwire.core.closing import CloseAction
+from muxwire.core.config import Config
+from muxwire.core.connection import Connection
+from muxwire.core.events import (
+    GoawayReceived,
+    MessageReceived,
+    ResponseFailed,
+    ResponseFinished,
+    ResponseHeaders,
+)
+from muxwire.core.ids import RequestIds
+from muxwire.core.messages import response_is_silent
+from muxwire.core.metadata import Header, open_metadata, opening_fits
+from muxwire.core.request import ClientRequest, Request, look_up
+from muxwire.core.sendqueue import Buffer, SendQueue
+from muxwire.core.timers import Timer
+from muxwire.errors import (
+    ConnectionClosed,
+    InvalidArgument,
+    LocalProtocolError,
+    MessageTooLarge,
+    Outcome,
+    ProtocolViolation,
+    RequestClosed,
+)
+
+KILL_AFTER = 0.75
+"""Seconds from a deadline to the KILL; the worker's own answer normally comes first (REC-005)."""
+GIVE_UP_AFTER = 1.0
+"""Seconds from that KILL to the end of the wait for its terminal (REC-005)."""
+
+
+class _Due(IntEnum):
+    """What a deadline is for."""
+
+    TIMEOUT = auto()
+    KILL = auto()
+    GIVE_UP = auto()
+    GOODBYE = auto()
+    DRAINED = auto()
+
+
+class ClientConnection(Connection[ClientRequest]):
+    """A client's connection to one worker.
+
+    Preface and SETTINGS are queued at once, and requests may follow without waiting (HSK-001).
+
+    Args:
+        config: Options; see `Config`.
+        now: Monotonic seconds when the dial began.
+        entropy: Returns that many random octets, for request ids.
+    """
+
+    role = codec.CLIENT
+    noted = END_STREAM | META
+
+    def __init__(self, config: Config, now: float, entropy: Callable[[int], bytes]) -> None:
+        super().__init__(config, now, entropy)
+        self._ids = RequestIds(entropy)
+        self._ordinals = 0
+        self._open = 0  # requests with a place: scheduled or sent, no terminal yet (ADM-001)
+        self._waiting: deque[ClientRequest] = deque()
+        self._unread: dict[bytes, int] = {}  # cost of finished requests that nobody took yet
+        self._uncovered: set[bytes] = set()  # closed by a GOAWAY; one DRAINING may follow (RID-004)
+        self._covered: int | None = None  # smallest last_ordinal received
+        self._goaway_code: int | None = None
+        self._left = False
+        self._refused = False
+        self._hello()
+
+    # -- the user driver
+
+    @property
+    def accepting(self) -> bool:
+        """Whether `open` is allowed: the connection lives and neither side has sent a GOAWAY."""
+        return not self._closing.action and self._covered is None and not self._left
+
+    @property
+    def open_requests(self) -> int:
+        """Requests that have not had their last event, waiting ones included."""
+        return len(self._requests)
+
+    @property
+    def waiting_requests(self) -> int:
+        """Requests that wait for a place."""
+        return len(self._waiting)
+
+    def open(
+        self,
+        subject: bytes,
+        *,
+        now: float,
+        headers: Sequence[Header] = (),
+        timeout_ms: int = 0,
+        idempotent: bool = False,
+        data: bytes | None = None,
+        end: bool = True,
+        awaiting: bool = False,
+    ) -> bytes:
+        """Start a request and return its id.
+
+        Args:
+            subject: What to ask for.
+            now: The time.
+            headers: Pairs of key and value.
+            timeout_ms: Deadline, for the worker and for this side; 0 for none.
+            idempotent: Running it twice does no harm.
+            data: The first message, or None for none yet.
+            end: No further message follows.  Without `data` the request has no message at all.
+            awaiting: The same as calling `awaiting` at once.
+
+        Raises:
+            ConnectionClosed: The connection takes no requests any more.
+            InvalidArgument: Subject, headers or timeout are not allowed.
+            MessageTooLarge: The worker takes no message of this size.
+        """
+        if not self.accepting:
+            raise ConnectionClosed("the connection takes no new requests")
+        block = open_metadata(timeout_ms, IDEMPOTENT if idempotent else 0, subject, headers)
+        early = not self._may_send(block, data)
+        request = ClientRequest(
+            self._ids.next(),
+            self.config.settings.initial_stream_window,
+            self.peer.initial_stream_window,
+        )
+        request.awaited = awaiting
+        self._requests[request.request_id] = request
+        if timeout_ms:
+            request.deadline = self._timers.add(now + timeout_ms / 1000, _Due.TIMEOUT, request)
+        for piece in _opening(block, data, end):
+            if early:
+                request.early.append(piece)
+            else:
+                request.queue.push(*piece)
+        request.queue.closed = end
+        if not early:
+            self._waiting.append(request)
+            self._admit()
+        return request.request_id
+
+    def send_message(self, request_id: bytes, data: bytes, *, end: bool = False) -> bool:
+        """Queue a message; False if it has to wait for a Writable event and was not taken.
+
+        Raises:
+            MessageTooLarge: The worker takes no message of this size.
+            RequestClosed: The request is over, killed, or ended by you.
+        """
+        request = self._sending(request_id)
+        if request.early:
+            request.queue.wanted = len(data)
+            return False
+        if not self._may_send(b"", data):
+            request.early.append((b"", data, END_STREAM if end else 0))
+            request.queue.closed = end
+            return True
+        if not self._queue_message(request.queue, data):
+            return False
+        if end:
+            self.end(request_id)
+        return True
+
+    def end(self, request_id: bytes) -> None:
+        """End the request direction.
+
+        Raises:
+            RequestClosed: The request is over, killed, or ended by you.
+        """
+        request = self._sending(request_id)
+        if request.early:
+            request.early.append((b"", b"", END_STREAM))
+            request.queue.closed = True
+            return
+        request.queue.end()
+        self._schedule(request)
+
+    def stop(self, request_id: bytes, reason: int = ErrorCode.CANCELLED) -> None:
+        """Ask the worker to finish early and well.  No effect on a request that is over."""
+        request = self._requests.get(request_id)
+        if request is None or request.stop_sent:
+            return
+        request.stop_sent = True
+        if request.state == IDLE:
+            request.stop_reason = reason  # FAI-001: held back until the OPEN is written
+        elif request.step(IN_SEND_STOP) == EFFECT_SEND:
+            self._scheduler.control(codec.encode_stop(request_id, reason))
+
+    def kill(self, request_id: bytes, reason: int = ErrorCode.CANCELLED) -> None:
+        """Abandon a request.  Its last event comes with its terminal, and is never a success.
+
+        A request whose OPEN is not written yet is taken back without a frame (NOT_SENT).  No effect
+        on a request that is over or killed already.
+        """
+        request = self._requests.get(request_id)
+        if request is not None:
+            self._kill(request, reason)
+
+    def goaway(self) -> None:
+        """Open nothing more, let the running requests end, then close (CLS-009)."""
+        if self._closing.action or self._left:
+            return
+        self._left = True
+        self._scheduler.control(codec.encode_goaway(ErrorCode.NO_ERROR, 0, 0, b""))
+        for request in self._unwritten():
+            self._withdraw(request, int(ErrorCode.CANCELLED), "the client closes")
+
+    def close(self, now: float) -> None:
+        """End the connection now, whatever runs."""
+        self._now = now
+        self.goaway()
+        if not self._closing.action:
+            self._end(ErrorCode.NO_ERROR, CloseAction.CLOSE, message="closed by the client")
+
+    # -- input
+
+    def _on_preface(self) -> None:
+        if not self._handshake.selection_is_ours():  # HSK-004, HSK-010
+            self._refused = True
+            self._scheduler.drop()
+            self._end(None, CloseAction.CLOSE, "HSK-004", "the worker serves no common version")
+
+    def _on_settled(self) -> None:
+        for request in list(self._requests.values()):
+            if request.early:
+                self._settle(request)
+        self._admit()
+
+    def _settle(self, request: ClientRequest) -> None:
+        """Send what waited for the worker's SETTINGS, or give the request up (SET-003)."""
+        opening = request.state == IDLE and not request.queue.entries
+        pieces, request.early = request.early, []
+        try:
+            for block, data, last in pieces:
+                self._may_send(block, data)
+                request.queue.push(block, data, last)
+        except LocalProtocolError as error:
+            large = isinstance(error, MessageTooLarge)
+            code = ErrorCode.MESSAGE_TOO_LARGE if large else ErrorCode.INVALID_ARGUMENT
+            self._give_up(request, code, str(error))
+            return
+        if opening:
+            self._waiting.append(request)
+        else:
+            self._schedule(request)
+        if request.queue.wanted >= 0:
+            self._room(request.queue)
+
+    def _on_stream_frame(self, flags: int, seq: int, request_id: bytes, payload: bytes) -> None:
+        exempt = flags & ERROR or (flags & END_STREAM and not payload)  # FLW-004
+        cost = 0 if exempt else FRAME_COST + len(payload)
+        request = self._requests.get(request_id)
+        input_ = IN_RESPONSE + (flags & END_STREAM)
+        if request is None:
+            self._credit.charge(cost)
+            self._on_late_response(flags, request_id, payload, input_)
+            return
+        self._credit.charge_stream(request.credit, cost)
+        killed = request.state == KILLING
+        effect = request.step(input_)
+        request.check_seq(seq)
+        request.responded = True  # REC-002: received, valid or not
+        if effect == EFFECT_FINISH:
+            self._on_terminal(request, flags, payload, cost, killed=killed)
+        elif effect == EFFECT_DISCARD:
+            self._give_back(request, cost)
+        else:
+            self._on_response(request, flags, payload, cost)
+
+    def _on_late_response(self, flags: int, request_id: bytes, payload: bytes, input_: int) -> None:
+        """Ignore one DRAINING for a request that a GOAWAY has closed; refuse all else (RID-004)."""
+        if (
+            request_id in self._uncovered
+            and flags & ERROR
+            and codec.decode_error_body(payload).code == ErrorCode.DRAINING
+        ):
+            self._uncovered.remove(request_id)
+            return
+        look_up(CLIENT_REQUEST, IDLE, input_)
+
+    def _on_response(self, request: ClientRequest, flags: int, payload: bytes, cost: int) -> None:
+        if flags & META:
+            headers, payload = codec.decode_response_meta(
+                payload, self.config.settings.max_metadata_size
+            )
+            self._events.append(ResponseHeaders(request_id=request.request_id, headers=headers))
+        self._on_body(request, flags, payload, cost, ended=False)
+
+    def _on_body(
+        self, request: ClientRequest, flags: int, body: bytes, cost: int, *, ended: bool
+    ) -> bool:
+        """Deliver the message data of a frame; True if the last event has been made with it."""
+        try:
+            message = self._assemble(request, flags, body, cost, silent=response_is_silent(flags))
+        except ProtocolViolation as violation:  # MSG-003
+            request.reassembly = None
+            if not flags & END_STREAM:
+                self._give_up(request, ErrorCode.MESSAGE_TOO_LARGE, violation.detail)
+                return True
+            request.verdict = (int(ErrorCode.MESSAGE_TOO_LARGE), violation.detail)
+            self._report_verdict(request)
+            return True
+        if message is None:
+            return False
+        request.messages += 1
+        self._events.append(
+            MessageReceived(
+                request_id=request.request_id, data=message[0], cost=message[1], ended=ended
+            )
+        )
+        return ended
+
+    def _on_terminal(
+        self, request: ClientRequest, flags: int, payload: bytes, cost: int, *, killed: bool
+    ) -> None:
+        if flags & ERROR:
+            self._on_error(request, payload, killed=killed)
+        elif killed:  # STM-002: never a success
+            self._give_back(request, cost)
+            if request.verdict is None:
+                request.verdict = (int(ErrorCode.CANCELLED), "killed")
+            self._report_verdict(request)
+        else:
+            self._on_success(request, flags, payload, cost)
+        self._close_request(request)
+
+    def _on_error(self, request: ClientRequest, payload: bytes, *, killed: bool) -> None:
+        body = codec.decode_error_body(payload)
+        if body.error_flags & NOT_PROCESSED and request.next_seq > 1:
+            raise ProtocolViolation(
+                ErrorCode.PROTOCOL_ERROR, "connection", "ADM-003", "NOT_PROCESSED after a RESPONSE"
+            )
+        if killed and request.verdict is not None:
+            self._report_verdict(request)
+            return
+        untouched = body.error_flags & NOT_PROCESSED and not killed
+        self._report(
+            request,
+            Outcome.NOT_PROCESSED if untouched else Outcome.FAILED,
+            body.code,
+            body.message.decode(errors="replace"),
+            local=False,
+            error_flags=body.error_flags,
+            retry_after_ms=body.retry_after_ms,
+            detail=body.detail,
+        )
+
+    def _on_success(self, request: ClientRequest, flags: int, payload: bytes, cost: int) -> None:
+        trailers: list[Header] = []
+        if flags & META:
+            headers, payload = codec.decode_response_meta(
+                payload, self.config.settings.max_metadata_size
+            )
+            if request.next_seq == 1:  # TYP-005: at seq 0 they are the headers
+                self._events.append(ResponseHeaders(request_id=request.request_id, headers=headers))
+            else:
+                trailers = headers
+        if not self._on_body(request, flags, payload, cost, ended=not trailers):
+            self._events.append(ResponseFinished(request_id=request.request_id, trailers=trailers))
+
+    def _on_goaway(self, payload: bytes) -> None:
+        goaway = codec.decode_goaway(payload)
+        code, last = goaway.code, goaway.last_ordinal
+        covered = last if self._covered is None else min(last, self._covered)  # CLS-007
+        for request in self._requests.values():
+            if request.ordinal > last and request.responded:
+                raise ProtocolViolation(
+                    ErrorCode.PROTOCOL_ERROR,
+                    "connection",
+                    "CLS-007",
+                    "last_ordinal below an answered request",
+                )
+        self._covered = covered
+        message = goaway.message.decode(errors="replace")
+        self._events.append(
+            GoawayReceived(code=code, last_ordinal=last, grace_ms=goaway.grace_ms, message=message)
+        )
+        if code != ErrorCode.NO_ERROR:
+            self._goaway_code = code
+            self._timers.add(self._now + self.config.linger, _Due.GOODBYE, None)
+        for request in list(self._requests.values()):
+            if not request.ordinal or request.ordinal > covered:
+                self._not_covered(request, code or int(ErrorCode.DRAINING), message)
+        self._await_close()
+
+    def _not_covered(self, request: ClientRequest, code: int, message: str) -> None:
+        """Close a request that the worker promises not to touch, or that was never written."""
+        sent = request.state != IDLE
+        if request.step(IN_NOT_COVERED) == EFFECT_NOT_PROCESSED:
+            if sent:
+                self._uncovered.add(request.request_id)
+            outcome = Outcome.NOT_PROCESSED if sent else Outcome.NOT_SENT
+            self._report(request, outcome, code, message)
+            self._close_request(request)
+
+    def _on_cancel(self, kind: int, request_id: bytes, payload: bytes) -> None:
+        """Never called: the decoder refuses STOP and KILL at a client (TYP-001)."""
+
+    def _effect_without_request(self, request_id: bytes, input_: int) -> int:  # noqa: ARG002
+        return look_up(CLIENT_REQUEST, IDLE, input_).effect
+
+    def _consumed_late(self, request_id: bytes, cost: int) -> None:
+        unread = self._unread.get(request_id, 0)
+        if cost > unread:
+            raise LocalProtocolError("more cost given back than was handed out")
+        self._credit.discard(cost)
+        if cost == unread:
+            self._unread.pop(request_id, None)
+        else:
+            self._unread[request_id] = unread - cost
+
+    # -- time
+
+    def _on_timer(self, timer: Timer[Request | None]) -> None:
+        request = timer.subject
+        if isinstance(request, ClientRequest):
+            match timer.action:
+                case _Due.TIMEOUT:
+                    self._deadline_passed(request)
+                case _Due.KILL:
+                    self._give_up(request, ErrorCode.DEADLINE_EXCEEDED, "no answer in time")
+                    request.deadline = self._timers.add(
+                        self._now + GIVE_UP_AFTER, _Due.GIVE_UP, request
+                    )
+                case _Due.GIVE_UP:
+                    outcome = Outcome.PARTIAL if request.responded else Outcome.AMBIGUOUS
+                    code = int(ErrorCode.DEADLINE_EXCEEDED)
+                    self._report(request, outcome, code, "no terminal after the KILL")
+        elif timer.action == _Due.GOODBYE:
+            self._end(self._goaway_code, CloseAction.CLOSE, message="GOAWAY received", by_peer=True)
+        else:
+            self._end(ErrorCode.NO_ERROR, CloseAction.CLOSE, message="drained", by_peer=True)
+
+    def _deadline_passed(self, request: ClientRequest) -> None:
+        if request.state == IDLE:
+            self._withdraw(request, int(ErrorCode.DEADLINE_EXCEEDED), "not sent in time")
+        else:
+            request.deadline = self._timers.add(self._now + KILL_AFTER, _Due.KILL, request)
+
+    # -- output
+
+    def _may_send(self, block: bytes, data: bytes | None) -> bool:
+        """Say whether the worker takes a block and a message; False if its SETTINGS must tell.
+
+        Raises:
+            InvalidArgument: The block is above the worker's limit (SET-003).
+            MessageTooLarge: The message is.
+        """
+        size = len(data) if data is not None else 0
+        if size <= self.peer.max_message_size and opening_fits(block, self.peer):
+            return True
+        if not self._handshake.settings:  # SET-005
+            return False
+        if size > self.peer.max_message_size:
+            raise MessageTooLarge(f"the worker takes {self.peer.max_message_size} octets at most")
+        raise InvalidArgument("the worker takes no metadata of this size")
+
+    def _sending(self, request_id: bytes) -> ClientRequest:
+        request = self._requests.get(request_id)
+        if request is None or request.queue.closed:
+            raise RequestClosed("the request is over, killed or ended")
+        return request
+
+    def _schedule(self, request: ClientRequest) -> None:
+        """Give a request its turn, unless it still waits for a place."""
+        if request.placed:
+            self._scheduler.ready(request.queue)
+
+    def _admit(self) -> None:
+        """Give places to waiting requests, in order of arrival (ADM-001)."""
+        waiting = self._waiting
+        while waiting and self._open < self.peer.max_concurrent_requests:
+            request = waiting.popleft()
+            self._open += 1
+            request.placed = True
+            self._scheduler.ready(request.queue)
+
+    def _kill(self, request: ClientRequest, reason: int) -> None:
+        effect = request.step(IN_SEND_KILL)
+        if effect == EFFECT_FORGET:
+            self._forget(request, reason, "killed before it was sent")
+        elif effect == EFFECT_SEND:
+            request.queue.discard()
+            request.early.clear()
+            request.reassembly = None
+            self._give_back_chunks(request)
+            self._scheduler.control(codec.encode_kill(request.request_id, reason))
+
+    def _give_up(self, request: ClientRequest, code: ErrorCode, message: str) -> None:
+        """Abandon a request for a reason of our own, which its last event will name."""
+        request.verdict = (int(code), message)
+        self._kill(request, code)
+
+    def _withdraw(self, request: ClientRequest, code: int, message: str) -> None:
+        """Take back a request whose OPEN is not written (NOT_SENT, no frame)."""
+        if request.step(IN_SEND_KILL) == EFFECT_FORGET:
+            self._forget(request, code, message)
+
+    def _forget(self, request: ClientRequest, code: int, message: str) -> None:
+        if request.verdict is not None:
+            code, message = request.verdict
+        self._report(request, Outcome.NOT_SENT, code, message)
+        self._close_request(request)
+
+    def _unwritten(self) -> list[ClientRequest]:
+        return [request for request in self._requests.values() if request.state == IDLE]
+
+    def _written(self, queue: SendQueue, parts: list[Buffer]) -> None:
+        """Move a request on: its OPEN or the end of its direction has been written."""
+        request = queue.owner
+        if not isinstance(request, ClientRequest):
+            return
+        end = queue.flags & END_STREAM
+        if not queue.flags & META:
+            request.step(IN_SEND_END)
+            return
+        self._ordinals += 1
+        request.ordinal = self._ordinals
+        request.step(IN_SEND_OPEN + end)
+        if request.stop_reason is not None and request.step(IN_SEND_STOP) == EFFECT_SEND:
+            parts.append(codec.encode_stop(request.request_id, request.stop_reason))
+
+    def _stuck(self, queue: SendQueue) -> None:
+        """Do nothing: a client waits for credit as long as its deadline allows."""
+
+    def _exhausted(self, queue: SendQueue) -> None:
+        if isinstance(queue.owner, ClientRequest):  # FRM-010
+            self._give_up(queue.owner, ErrorCode.REQUEST_INTERNAL_ERROR, "sequence numbers used up")
+
+    def _after_write(self) -> None:
+        """Close once an orderly end has nothing left to wait for (CLS-009)."""
+        if self._left and not self._requests and self._scheduler.idle:
+            self._end(ErrorCode.NO_ERROR, CloseAction.CLOSE, message="closed by the client")
+
+    # -- the end
+
+    def _report(
+        self,
+        request: ClientRequest,
+        outcome: Outcome,
+        code: int | None,
+        message: str,
+        *,
+        local: bool = True,
+        error_flags: int = 0,
+        retry_after_ms: int = 0,
+        detail: bytes = b"",
+    ) -> None:
+        """Give a request its last event, unless it has had it."""
+        if request.reported:
+            return
+        request.reported = True
+        self._events.append(
+            ResponseFailed(
+                request_id=request.request_id,
+                outcome=outcome,
+                code=code,
+                local=local,
+                error_flags=error_flags,
+                retry_after_ms=retry_after_ms,
+                message=message,
+                detail=detail,
+                messages=request.messages,
+            )
+        )
+
+    def _report_verdict(self, request: ClientRequest) -> None:
+        if request.verdict is not None:
+            self._report(request, Outcome.FAILED, *request.verdict)
+
+    def _close_request(self, request: ClientRequest) -> None:
+        """Forget a request; what its caller has not taken yet still holds credit."""
+        del self._requests[request.request_id]
+        request.queue.discard()  # STM-003
+        self._timers.cancel(request.deadline)
+        credit = request.credit
+        self._credit.discard(request.chunk_cost)
+        unread = credit.held - request.chunk_cost
+        if unread:
+            self._unread[request.request_id] = unread
+        if not request.placed:
+            if request in self._waiting:
+                self._waiting.remove(request)
+        else:
+            self._open -= 1
+            if self._waiting:
+                self._admit()
+        self._await_close()
+
+    def _await_close(self) -> None:
+        """Give the worker a while to close a connection that drains and is empty (CLS-008)."""
+        if self._covered is not None and not self._requests and self._goaway_code is None:
+            self._timers.add(self._now + self.config.drained_wait, _Due.DRAINED, None)
+
+    def _last_ordinal(self) -> int:
+        return 0
+
+    def _eof_code(self) -> int | None:
+        return self._goaway_code
+
+    def _lose(self, code: int | None, message: str) -> int:
+        lost = 0
+        for request in self._requests.values():
+            sent = request.state != IDLE
+            request.step(IN_CLIENT_LOST)
+            lost += not request.reported
+            reason = request.verdict or (code or None, message)
+            self._report(request, self._classify(request, sent=sent), *reason)
+        return lost
+
+    def _classify(self, request: ClientRequest, *, sent: bool) -> Outcome:
+        """Decide the class of a request whose connection ended (REC-002)."""
+        if not sent:
+            return Outcome.NOT_SENT
+        if request.responded:
+            return Outcome.PARTIAL
+        return Outcome.NOT_PROCESSED if self._refused else Outcome.AMBIGUOUS
+
+
+def _opening(block: bytes, data: bytes | None, end: bool) -> list[tuple[bytes, bytes, int]]:
+    """Return the pieces that open a request (MSG-002).
+
+    An empty OPEN carries an empty message only together with the end; without it the message, and
+    without a message the end, travel in a frame of their own.
+    """
+    last = END_STREAM if end else 0
+    if data or (data is not None and end):
+        return [(block, data, last)]
+    if data is not None or end:
+        return [(block, b"", 0), (b"", b"", last)]
+    return [(block, b"", 0)]

@@ -1,0 +1,71 @@
+"""Serving until a signal: what `muxwire.serve` and `muxwire serve` have in common."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Callable, Mapping
+
+from muxwire.core.config import Config
+from muxwire.handlers import Handler
+from muxwire.tcp.worker import Worker
+
+_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+
+async def serve(
+    handlers: Mapping[str, Handler],
+    host: str = "127.0.0.1",
+    port: int = 0,
+    *,
+    config: Config | None = None,
+) -> None:
+    """Run a worker until SIGTERM or SIGINT, then drain it (CLS-011).
+
+    For anything else, such as two addresses or a worker inside a larger program, use `Worker`.
+
+    Args:
+        handlers: Async functions (one answer) and async generators (a stream), by subject.
+        host: Where to listen; loopback by default (SEC-003).
+        port: Where to listen; 0 takes a free port.
+        config: Options of each connection.
+
+    Raises:
+        OSError: the address cannot be listened on.
+    """
+    await serve_until_stopped(Worker(handlers, config=config), host, port)
+
+
+async def serve_until_stopped(
+    worker: Worker, host: str, port: int, *, announce: Callable[[], None] | None = None
+) -> None:
+    """Start a worker, wait for a stop signal, drain; a second signal ends it at once.
+
+    Args:
+        worker: A worker that does not listen yet.
+        host: Where to listen.
+        port: Where to listen.
+        announce: Called once, when it listens.
+
+    Raises:
+        OSError: the address cannot be listened on.
+    """
+    loop = asyncio.get_running_loop()
+    stop = asyncio.Semaphore(0)
+    for number in _SIGNALS:
+        loop.add_signal_handler(number, stop.release)
+    try:
+        await worker.start(host, port)
+        if announce is not None:
+            announce()
+        await stop.acquire()
+        draining = asyncio.ensure_future(worker.drain())
+        again = asyncio.ensure_future(stop.acquire())
+        await asyncio.wait((draining, again), return_when=asyncio.FIRST_COMPLETED)
+        if again.done():
+            await worker.close()
+        again.cancel()
+        await draining
+    finally:
+        for number in _SIGNALS:
+            loop.remove_signal_handler(number)

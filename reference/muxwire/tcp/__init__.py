@@ -1,0 +1,1 @@
+"""The `tcp` path: requests and responses multiplexed on one TCP connection."""

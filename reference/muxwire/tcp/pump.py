@@ -1,0 +1,209 @@
+"""The pump: moves octets, time and events between one socket and one connection core.
+
+Rules of this file: it is the only code that touches a transport.  It decides nothing; the core says
+what to write, when to wake it and how to close.  Output of one turn of the loop leaves in as few
+writes as possible, and reading never waits for writing (FLW-011).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import struct
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any, cast
+
+from muxwire._generated.registries import BATCH_SIZE
+from muxwire.core.closing import CloseAction
+from muxwire.core.connection import Connection
+from muxwire.core.events import Event
+
+UNSENT_LIMIT = 2 * BATCH_SIZE
+"""Octets that may wait outside the core, where nothing can overtake them any more (FAI-005)."""
+
+
+class Pump(asyncio.Protocol):
+    """Drives one core over one transport.
+
+    Call `touch` after every call into the core that is not made from inside `on_event`.
+
+    Args:
+        core: The connection.
+        on_event: Takes each event, in order.
+        on_closed: Called once, when the socket is gone.
+    """
+
+    def __init__(
+        self,
+        core: Connection[Any],
+        on_event: Callable[[Event], None],
+        on_closed: Callable[[], None],
+    ) -> None:
+        self._core = core
+        self._on_event = on_event
+        self._on_closed = on_closed
+        self._loop = asyncio.get_running_loop()
+        self._transport: asyncio.Transport | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._scheduled = False
+        self._paused = False
+        self._eof_written = False
+        self._handed = 0
+        self._reported = 0
+
+    # -- what asyncio calls
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Take the transport."""
+        self._transport = cast("asyncio.Transport", transport)
+        self._transport.set_write_buffer_limits(high=UNSENT_LIMIT)
+        _limit_unsent(self._transport)
+        self._turn()
+
+    def data_received(self, data: bytes) -> None:
+        """Feed the core."""
+        self._core.receive_data(data, self._loop.time())
+        self._turn()
+
+    def eof_received(self) -> bool:
+        """Tell the core, and keep the transport: the core says when to close."""
+        self._core.receive_eof(self._loop.time())
+        self._turn()
+        return True
+
+    def pause_writing(self) -> None:
+        """Stop asking the core for output."""
+        self._paused = True
+
+    def resume_writing(self) -> None:
+        """Ask the core for output again."""
+        self._paused = False
+        self.touch()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """Tell the core and whoever waits for the end."""
+        del error
+        if self._timer is not None:
+            self._timer.cancel()
+        self._transport = None
+        self._core.receive_eof(self._loop.time())
+        self._deliver()
+        self._on_closed()
+
+    # -- what the users of the core call
+
+    def touch(self) -> None:
+        """See to it that what the core has to say is carried out in this turn of the loop."""
+        if not self._scheduled:
+            self._scheduled = True
+            self._loop.call_soon(self._turn)
+
+    def abort(self) -> None:
+        """Reset the connection, whatever the core thinks."""
+        if self._transport is not None:
+            _reset(self._transport)
+
+    def extra(self, name: str) -> Any:
+        """Return what the transport knows under `name`, or None."""
+        return None if self._transport is None else self._transport.get_extra_info(name)
+
+    # -- one turn
+
+    def _turn(self) -> None:
+        """Deliver events and write output until neither is left, then close or wait."""
+        self._scheduled = True
+        self._deliver()
+        while self._write():
+            self._deliver()
+        self._scheduled = False
+        self._carry_out()
+        self._arm()
+
+    def _deliver(self) -> None:
+        while events := self._core.events():
+            for event in events:
+                self._on_event(event)
+
+    def _write(self) -> bool:
+        """Write what the core gives; tell whether there may be events because of it."""
+        transport = self._transport
+        if transport is None or self._eof_written or transport.is_closing():
+            return False
+        wrote = False
+        now = self._loop.time()
+        while not self._paused and (data := self._core.data_to_send(now)):
+            transport.write(data)
+            self._handed += len(data)
+            wrote = True
+        if wrote:
+            self._report(now)
+        return wrote
+
+    def _report(self, now: float) -> None:
+        """Tell the core how much the kernel has taken (HBT-006)."""
+        if self._transport is None or self._reported == self._handed:
+            return
+        sent = self._handed - self._transport.get_write_buffer_size()
+        if sent > self._reported:
+            self._core.data_sent(sent - self._reported, now)
+            self._reported = sent
+
+    def _carry_out(self) -> None:
+        transport = self._transport
+        if transport is None:
+            return
+        match self._core.close_action:
+            case CloseAction.LINGER:
+                if not self._paused and not self._eof_written:
+                    self._eof_written = True
+                    transport.write_eof()
+            case CloseAction.CLOSE:
+                transport.close()
+            case CloseAction.ABORT:
+                _reset(transport)
+
+    def _arm(self) -> None:
+        """Arm the one timer; one that is early enough already is left alone."""
+        when = self._core.next_timeout()
+        if when is None or self._transport is None:
+            return
+        if self._timer is not None:
+            if self._timer.when() <= when:
+                return
+            self._timer.cancel()
+        self._timer = self._loop.call_at(when, self._due)
+
+    def _due(self) -> None:
+        """Let what waits in the socket be read first (HBT-003), then act."""
+        when = self._core.next_timeout()
+        if when is not None and when > self._loop.time():
+            self._timer = None
+            self._arm()
+            return
+        self._timer = self._loop.call_later(0, self._expired)
+
+    def _expired(self) -> None:
+        self._timer = None
+        now = self._loop.time()
+        self._report(now)
+        self._core.handle_timeout(now)
+        self._turn()
+
+
+def _limit_unsent(transport: asyncio.Transport) -> None:
+    """Keep the kernel from taking much more than it can send now (FAI-005)."""
+    option = getattr(socket, "TCP_NOTSENT_LOWAT", None)
+    sock = transport.get_extra_info("socket")
+    if option is not None and sock is not None:
+        with suppress(OSError):
+            sock.setsockopt(socket.IPPROTO_TCP, option, UNSENT_LIMIT)
+
+
+def _reset(transport: asyncio.Transport) -> None:
+    """Close with a TCP reset."""
+    sock = transport.get_extra_info("socket")
+    if sock is not None:
+        with suppress(OSError):
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    transport.abort()

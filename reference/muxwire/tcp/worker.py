@@ -1,0 +1,379 @@
+"""The worker: listens, and runs a handler for every request.
+
+Rules of this file: one `_Served` a connection, one task a handler, none a frame.  A handler's task
+always gives its request an answer, also when it was cancelled before its first step (STM-005).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import sys
+from collections.abc import Callable, Coroutine, Mapping
+from functools import partial
+from typing import Any, TypeAlias
+
+from muxwire import conformance_subjects
+from muxwire._generated.registries import PENDING_HANDSHAKES, ErrorCode
+from muxwire.core.config import Config
+from muxwire.core.events import (
+    ConnectionEnded,
+    Event,
+    HandlerCancelled,
+    MessageReceived,
+    RequestFinished,
+    RequestReceived,
+    StopReceived,
+    Writable,
+)
+from muxwire.core.statistics import Statistics
+from muxwire.core.worker import WorkerConnection
+from muxwire.errors import InvalidArgument, LocalProtocolError
+from muxwire.handlers import Handler, Request, decode_headers, run
+from muxwire.tcp.address import render
+from muxwire.tcp.pump import Pump
+from muxwire.version import VERSION
+
+logger = logging.getLogger("muxwire.worker")
+
+MAX_CONNECTIONS = 1_024
+
+_Task: TypeAlias = asyncio.Task[None]
+_Start: TypeAlias = Callable[[Coroutine[Any, Any, None]], _Task]
+
+
+def _starter(loop: asyncio.AbstractEventLoop) -> _Start:
+    """Return what starts a handler: in place where Python can do that, else on the next turn."""
+    if sys.version_info >= (3, 12):
+        return partial(asyncio.Task, loop=loop, eager_start=True)
+    return loop.create_task
+
+
+class Worker:
+    """Serves handlers on any number of connections.
+
+    Use it as an asynchronous context manager, or call `start`, then `drain` or `close`.
+
+    Args:
+        handlers: What to run, by subject.
+        config: Options of each connection.
+        max_connections: More are refused with CONNECTION_LIMIT (HSK-011).
+        max_pending: Connections whose preface is not complete; the oldest is closed beyond it.
+        conformance: Whether to offer the `conformance.*` subjects (SEC-003).
+
+    Raises:
+        InvalidArgument: `max_connections` or `max_pending` is below 1.
+    """
+
+    def __init__(
+        self,
+        handlers: Mapping[str, Handler],
+        *,
+        config: Config | None = None,
+        max_connections: int = MAX_CONNECTIONS,
+        max_pending: int = PENDING_HANDSHAKES,
+        conformance: bool = False,
+    ) -> None:
+        if max_connections < 1 or max_pending < 1:
+            raise InvalidArgument("max_connections and max_pending are at least 1")
+        self.config = config or Config()
+        self.max_connections = max_connections
+        self.statistics = Statistics(
+            limit=max_connections * self.config.settings.max_concurrent_requests
+        )
+        offered = dict(handlers)
+        if conformance:
+            offered |= conformance_subjects.subjects(self)
+        self._handlers = {subject.encode(): handler for subject, handler in offered.items()}
+        self._max_pending = max_pending
+        self._nonce = os.urandom(8).hex()
+        self._servers: list[asyncio.Server] = []
+        self._pending: dict[_Served, None] = {}
+        self._admitted: set[_Served] = set()
+        self._tasks: set[_Task] = set()
+        self._idle = asyncio.Event()
+
+    # -- life
+
+    async def start(self, host: str = "127.0.0.1", port: int = 0) -> None:
+        """Listen; port 0 takes a free port, see `addresses`.  May be called more than once.
+
+        Raises:
+            OSError: the address cannot be listened on.
+        """
+        loop = asyncio.get_running_loop()
+        start = _starter(loop)
+        server = await loop.create_server(lambda: self._accept(start), host, port, backlog=1_024)
+        self._servers.append(server)
+
+    @property
+    def addresses(self) -> list[str]:
+        """The addresses listened on, as `host:port`."""
+        names = [sock.getsockname() for server in self._servers for sock in server.sockets]
+        return [render(name[0], name[1]) for name in names]
+
+    async def drain(self, grace: float | None = None) -> None:
+        """Take no more connections and requests, let running ones end, return when all is closed.
+
+        Args:
+            grace: Seconds that running requests have; the configured grace by default (CLS-011).
+        """
+        self._stop_listening()
+        seconds = self.config.drain_grace if grace is None else grace
+        for served in [*self._pending, *self._admitted]:
+            served.drain(round(seconds * 1000))
+        await self._wait_closed(seconds + 2 * self.config.linger)
+        await self._end_handlers()
+
+    async def close(self) -> None:
+        """End every request now and return when all is closed."""
+        await self.drain(0.0)
+
+    async def __aenter__(self) -> Worker:
+        if not self._servers:
+            await self.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    def _stop_listening(self) -> None:
+        for server in self._servers:
+            server.close()
+        self._servers.clear()
+
+    async def _wait_closed(self, seconds: float) -> None:
+        """Wait for the connections, and cut off what the core has not ended in time."""
+        if self._pending or self._admitted:
+            self._idle.clear()
+            try:
+                async with asyncio.timeout(seconds):
+                    await self._idle.wait()
+            except TimeoutError:
+                for served in [*self._pending, *self._admitted]:
+                    served.abort()
+
+    async def _end_handlers(self) -> None:
+        """Cancel the handlers that still run, and leave those alone that refuse to end."""
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=self.config.linger)
+
+    # -- connections
+
+    def _accept(self, start: _Start) -> Pump:
+        served = _Served(self, start)
+        self._pending[served] = None
+        if len(self._pending) > self._max_pending:  # HSK-011: the oldest goes
+            next(iter(self._pending)).drain(0)
+        return served.pump
+
+    def admit(self, served: _Served) -> bool:
+        """Decide whether a connection whose preface is complete may stay (HSK-011)."""
+        if len(self._admitted) >= self.max_connections:
+            return False
+        self._pending.pop(served, None)
+        self._admitted.add(served)
+        return True
+
+    def forget(self, served: _Served) -> None:
+        """Note that a connection is gone."""
+        self._pending.pop(served, None)
+        self._admitted.discard(served)
+        if not self._pending and not self._admitted:
+            self._idle.set()
+
+    @property
+    def subjects(self) -> Mapping[bytes, Handler]:
+        """The handlers by subject, as on the wire."""
+        return self._handlers
+
+    def keep(self, task: _Task) -> None:
+        """Hold a handler's task until it is done."""
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    # -- what the conformance subjects ask
+
+    def information(self) -> dict[str, Any]:
+        """Return the members of `conformance.info`."""
+        port = self._servers[0].sockets[0].getsockname()[1] if self._servers else 0
+        return {
+            "name": "muxwire",
+            "version": VERSION,
+            "nonce": self._nonce,
+            "handshake_timeout_ms": round(self.config.handshake_timeout * 1000),
+            "max_connections": self.max_connections,
+            "drain_grace_ms": round(self.config.drain_grace * 1000),
+            "slow_consumer_ms": round(self.config.slow_consumer * 1000),
+            "transports": ["tcp"],
+            "ports": {"tcp": port},
+        }
+
+    def connections(self) -> int:
+        """Return the number of open connections."""
+        return len(self._admitted)
+
+    def buffered_bytes(self) -> int:
+        """Return what waits in all connections: output, unread input, control frames."""
+        return sum(served.core.buffered_bytes for served in self._admitted)
+
+
+class _Served:
+    """One connection of a worker: turns events into handlers and back."""
+
+    def __init__(self, worker: Worker, start: _Start) -> None:
+        loop = asyncio.get_running_loop()
+        self._worker = worker
+        self._start = start
+        self._loop = loop
+        self._running: dict[bytes, tuple[Request, _Task]] = {}
+        self.core = WorkerConnection(
+            worker.config,
+            loop.time(),
+            os.urandom,
+            subjects=worker.subjects,
+            statistics=worker.statistics,
+            uncounted=(conformance_subjects.STATS.encode(),),
+            admit=lambda: worker.admit(self),
+        )
+        self.pump = Pump(self.core, self._on_event, lambda: worker.forget(self))
+
+    def drain(self, grace_ms: int, *, after: bytes | None = None) -> None:
+        self.core.drain(grace_ms, self._loop.time(), after=after)
+        self.pump.touch()
+
+    def abort(self) -> None:
+        self.pump.abort()
+
+    def _on_event(self, event: Event) -> None:
+        if isinstance(event, RequestReceived):
+            self._on_request(event)
+            return
+        if isinstance(event, ConnectionEnded):
+            self._log(event)
+            return
+        entry = self._running.get(getattr(event, "request_id", b""))
+        if entry is None:
+            return
+        request, task = entry
+        match event:
+            case MessageReceived():
+                request.feed_message(event.data, event.cost)
+                if event.ended:
+                    request.feed_end()
+            case RequestFinished():
+                request.feed_end()
+            case StopReceived():
+                request.feed_stop()
+            case HandlerCancelled():
+                task.cancel()
+            case Writable():
+                request.feed_writable()
+
+    def _on_request(self, event: RequestReceived) -> None:
+        responder = _Responder(self, event.request_id)
+        request = Request(
+            subject=event.subject.decode(),
+            headers=decode_headers(event.headers),
+            timeout_ms=event.timeout_ms,
+            request_flags=event.request_flags,
+            request_id=event.request_id,
+            responder=responder,
+        )
+        if event.data is not None:
+            request.feed_message(event.data, event.cost)
+        if event.ended:
+            request.feed_end()
+        handler = self._worker.subjects[event.subject]
+        task = self._start(run(handler, request, responder))
+        if task.done():
+            return
+        self._running[event.request_id] = (request, task)
+        self._worker.keep(task)
+        task.add_done_callback(partial(self._ended, responder))
+
+    def _ended(self, responder: _Responder, task: _Task) -> None:
+        self._running.pop(responder.request_id, None)
+        if task.cancelled() and not responder.answered:  # STM-005: it never took a step
+            responder.fail(ErrorCode.CANCELLED, "")
+
+    def _log(self, event: ConnectionEnded) -> None:
+        """Log the end of a connection, once (OBS-005)."""
+        peer = self.pump.extra("peername")
+        logger.info(
+            "connection ended: peer=%s code=%s by_peer=%s requirement=%s last_ordinal=%d "
+            "requests_lost=%d message=%r",
+            peer[:2] if peer else None,
+            None if event.code is None else f"{event.code:#x}",
+            event.by_peer,
+            event.requirement or "-",
+            event.last_ordinal,
+            event.lost,
+            event.message,
+        )
+
+
+class _Responder:
+    """Answers one request through its connection."""
+
+    __slots__ = ("_core", "_pump", "_served", "answered", "request_id")
+
+    def __init__(self, served: _Served, request_id: bytes) -> None:
+        self._served = served
+        self._core = served.core
+        self._pump = served.pump
+        self.request_id = request_id
+        self.answered = False
+
+    def send_headers(self, headers: list[tuple[bytes, bytes]]) -> None:
+        self._core.send_headers(self.request_id, headers)
+        self._pump.touch()
+
+    def send_message(self, data: bytes) -> bool:
+        taken = self._core.send_message(self.request_id, data)
+        self._pump.touch()
+        return taken
+
+    def finish(self, trailers: list[tuple[bytes, bytes]]) -> None:
+        self.answered = True
+        self._pump.touch()
+        try:
+            self._core.finish(self.request_id, trailers)
+        except LocalProtocolError as error:
+            logger.error("the answer of a handler was not sent: %s", error)
+
+    def fail(
+        self,
+        code: int,
+        message: str,
+        *,
+        detail: bytes = b"",
+        retry_after_ms: int = 0,
+        non_retryable: bool = False,
+    ) -> None:
+        if self.answered:
+            return
+        self.answered = True
+        self._pump.touch()
+        self._core.fail(
+            self.request_id,
+            code,
+            message,
+            detail=detail,
+            retry_after_ms=retry_after_ms,
+            non_retryable=non_retryable,
+        )
+
+    def consumed(self, cost: int) -> None:
+        self._core.consumed(self.request_id, cost)
+        self._pump.touch()
+
+    def awaiting(self) -> None:
+        self._core.awaiting(self.request_id)
+        self._pump.touch()
+
+    def drain_connection(self, grace_ms: int) -> None:
+        self._served.drain(grace_ms, after=self.request_id)

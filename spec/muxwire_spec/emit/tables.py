@@ -1,0 +1,249 @@
+"""Markdown tables made from the IR: fields, registries, settings, frames, constants, machines."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+from muxwire_spec import model as ir
+
+
+def markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Return a table; a vertical bar in a cell is escaped."""
+    lines = [list(head), ["---"] * len(head), *(list(row) for row in rows)]
+    return "\n".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |" for line in lines)
+
+
+def number(value: int) -> str:
+    """Return a number as people read it: grouped, or by its power of two when it is large."""
+    for less in range(3):
+        power = (value + less).bit_length() - 1
+        if power >= 32 and value + less == 1 << power:
+            return f"2^{power} - {less}" if less else f"2^{power}"
+    return f"{value:,}"
+
+
+# --- fields -----------------------------------------------------------------------------------
+
+
+def fields(spec: ir.Spec, layout: ir.Layout) -> str:
+    """Return the table of a layout's fields, and what holds for octets missing or left over."""
+    text = markdown(("field", "octets", "meaning", "rule"), _fields(spec, layout, ""))
+    if layout.name not in {name for kind in spec.frames for _, name in kind.payloads}:
+        return text
+    also = ""
+    if layout.trailing is ir.Trailing.REFUSE and not _takes_all(layout):
+        also = ", and octets left over,"
+    text += f"\n\nOctets that are missing{also} are a {_error(layout.malformed)}."
+    if layout.trailing is ir.Trailing.IGNORE:
+        text += " Octets behind the last field are ignored."
+    return text
+
+
+def _takes_all(layout: ir.Layout) -> bool:
+    return bool(layout.fields) and isinstance(layout.fields[-1].node, ir.Rest)
+
+
+def _error(breach: ir.Breach) -> str:
+    return f"{breach.scope.value} error {breach.code} ({breach.requirement})"
+
+
+def _fields(spec: ir.Spec, layout: ir.Layout, path: str) -> Iterator[tuple[str, str, str, str]]:
+    for field in layout.fields:
+        yield from _field(spec, field, path)
+
+
+def _field(spec: ir.Spec, field: ir.Field, path: str) -> Iterator[tuple[str, str, str, str]]:
+    name = f"`{path}{field.name}`"
+    length = f"`{path}{field.name}_length`"
+    match field.node:
+        case ir.Text() as node:
+            yield length, str(node.length.bits // 8), f"Octets of {name}", ""
+            size = f"{number(node.minimum)} to {number(node.maximum)}"
+            yield name, size, field.doc, _text_rule(node)
+        case ir.Nested() as node:
+            rule = f"at most {node.limit}, else {_error(node.body.malformed)}"
+            yield length, str(node.length.bits // 8), f"Octets of {name}", rule
+            yield name, length, field.doc, ""
+            yield from _fields(spec, node.body, f"{path}{field.name}.")
+        case ir.Listed() as node:
+            size = f"`{path}{node.count}` items" if node.count else "items to the end"
+            yield name, size, field.doc, _list_rule(node)
+            yield from _fields(spec, node.item, f"{path}{field.name}[].")
+        case _:
+            yield name, _size(field.node), field.doc, _rule(spec, field.node)
+
+
+def _size(node: ir.Node) -> str:
+    match node:
+        case ir.UInt(bits=bits):
+            return str(bits // 8)
+        case ir.Const(base=base) | ir.Coded(base=base) | ir.FlagSet(base=base):
+            return str(base.bits // 8)
+        case ir.Counted(base=base):
+            return str(base.bits // 8)
+        case ir.Octets(size=size) | ir.Reserved(size=size):
+            return str(size)
+        case ir.ConstOctets(value=value):
+            return str(len(value))
+        case ir.Rest():
+            return "the rest"
+    raise TypeError(f"{node!r} has no size of its own")
+
+
+def _rule(spec: ir.Spec, node: ir.Node) -> str:
+    match node:
+        case ir.Const(base=base, value=value, breach=breach):
+            return f"0x{value:0{base.bits // 4}X}, else {_error(breach)}"
+        case ir.ConstOctets(value=value):
+            return f"`{value.hex(' ').upper()}`"
+        case ir.Coded(registry=registry):
+            return f"see {spec.registry(registry).title}"
+        case ir.FlagSet(registry=registry, exclusive=exclusive, breach=breach):
+            rule = f"see {spec.registry(registry).title}; other bits are ignored"
+            if breach is not None:
+                rule += f"; {' and '.join(exclusive)} together: {_error(breach)}"
+            return rule
+        case ir.Counted(of=of):
+            return f"the number of `{of}`"
+        case ir.Reserved():
+            return "sent as 0, ignored on receipt"
+    return ""
+
+
+def _text_rule(node: ir.Text) -> str:
+    if node.breach is None:
+        return "longer ones that fit are accepted"
+    parts = []
+    if node.pattern is not None:
+        parts.append(f"matches `{node.pattern}`")
+    if node.utf8:
+        parts.append("is UTF-8")
+    return f"{', '.join(parts) or 'that size'}, else {_error(node.breach)}"
+
+
+def _list_rule(node: ir.Listed) -> str:
+    parts = []
+    if node.maximum is not None:
+        parts.append(f"at most {node.maximum}")
+    if node.unique is not None:
+        parts.append(f"each `{node.unique}` once")
+    if node.breach is not None:
+        parts.append(f"else {_error(node.breach)}")
+    return ", ".join(parts)
+
+
+# --- registries, settings, constants ----------------------------------------------------------
+
+
+def registry(found: ir.Registry) -> str:
+    """Return the table of a registry; flag bits and octets are written in their full width."""
+    digits = 2 if found.bits == 32 else found.bits // 4
+    rows = [(f"0x{e.value:0{digits}X}", f"`{e.name}`", e.doc) for e in found.entries]
+    return markdown(("value", "name", "meaning"), rows)
+
+
+def settings(spec: ir.Spec) -> str:
+    """Return the table of settings with their ranges."""
+    head = ("id", "name", "minimum", "assumed", "recommended", "maximum", "meaning")
+    rows = [
+        (
+            f"0x{s.value:04X}",
+            f"`{s.name}`",
+            *(number(value) for value in (s.minimum, s.assumed, s.recommended, s.maximum)),
+            s.doc,
+        )
+        for s in spec.settings
+    ]
+    return markdown(head, rows)
+
+
+def constants(spec: ir.Spec) -> str:
+    """Return the table of named numbers."""
+    rows = [(f"`{c.name}`", number(c.value), c.unit, c.doc) for c in spec.constants]
+    return markdown(("name", "value", "unit", "meaning"), rows)
+
+
+# --- frames -----------------------------------------------------------------------------------
+
+_IDS = {"connection": "all zero", "request": "of the request", "either": "all zero or of a request"}
+
+
+def frames(spec: ir.Spec) -> str:
+    """Return the table of the kinds of frame: what each may say and carry."""
+    head = ("frame", "type / subtype", "sender", "request id", "flags", "payload", "octets")
+    return markdown(head, (_frame(spec, kind) for kind in spec.frames))
+
+
+def _frame(spec: ir.Spec, kind: ir.FrameKind) -> tuple[str, ...]:
+    flags = spec.registry("FLAGS").entries
+    numbers = f"0x{spec.registry('FRAME_TYPES').value(kind.type):02X}"
+    if kind.subtype is not None:
+        subtype = spec.registry(f"{kind.type}_SUBTYPES").value(kind.subtype)
+        numbers += f" / 0x{subtype:02X}"
+    return (
+        kind.name,
+        numbers,
+        ", ".join(kind.senders),
+        _IDS[kind.scope],
+        ", ".join(flag.name for flag in flags if kind.flags & flag.value) or "none",
+        ", ".join(f"with {flag}: {name}" if flag else name for flag, name in kind.payloads),
+        _octets(spec, kind),
+    )
+
+
+def _octets(spec: ir.Spec, kind: ir.FrameKind) -> str:
+    if kind.length is not None:
+        return str(kind.length)
+    limit = kind.limit if isinstance(kind.limit, str) else number(kind.limit)
+    least = 0 if len(kind.payloads) > 1 else minimum_size(spec.layout(kind.payloads[0][1]))
+    steps = f", a multiple of {kind.multiple}" if kind.multiple > 1 else ""
+    return f"{least} to {limit}{steps}"
+
+
+def minimum_size(layout: ir.Layout) -> int:
+    """Return the number of octets below which a layout is certainly cut short."""
+    total = 0
+    for field in layout.fields:
+        match field.node:
+            case ir.Text(length=length):
+                total += length.bits // 8
+            case ir.Nested(length=length, body=body):
+                total += length.bits // 8 + minimum_size(body)
+            case ir.Listed() | ir.Rest():
+                pass
+            case _:
+                total += int(_size(field.node))
+    return total
+
+
+# --- machines ---------------------------------------------------------------------------------
+
+
+def machine(spec: ir.Spec, found: ir.Machine) -> str:
+    """Return a state machine as a matrix, inputs down and states across, and its legend."""
+    rows = {(row.state, row.input): row for row in found.rows}
+    matrix = markdown(
+        ("input", *found.states),
+        (
+            (doc, *(_cell(rows[state, name]) for state in found.states))
+            for name, doc in found.inputs
+        ),
+    )
+    used = {row.effect for row in found.rows if row.breach is None}
+    legend = [(_words(name), doc) for name, doc in spec.effects if name in used]
+    note = (
+        "An arrow names the next state; without one the state stays. CE(X, ID) is a connection "
+        "error X, as ID says."
+    )
+    return f"{matrix}\n\n{note}\n\n{markdown(('cell', 'what happens'), legend)}"
+
+
+def _words(effect: str) -> str:
+    return effect.lower().replace("_", " ")
+
+
+def _cell(row: ir.Row) -> str:
+    if row.breach is not None:
+        return f"CE({row.breach.code}, {row.breach.requirement})"
+    text = _words(row.effect)
+    return text if row.next == row.state else f"{text} → {row.next}"

@@ -1,0 +1,86 @@
+"""Every generated file: what it must contain, writing it, and comparing it with the tree.
+
+`expected` is a pure function of the specification and of the prose. `write` makes the tree equal
+to it; `check` compares the set of files and every octet, both ways.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from muxwire_spec.emit import python_codec, python_machines, python_package, python_registries
+from muxwire_spec.model import Spec
+from muxwire_spec.spec import load_spec
+
+ROOT = Path(__file__).resolve().parents[2]
+"""The repository: the emitters' paths are relative to it."""
+
+EMITTERS: tuple[Callable[[Spec], dict[str, bytes]], ...] = (
+    python_package.emit,
+    python_registries.emit,
+    python_machines.emit,
+    python_codec.emit,
+)
+
+OWNED = ("reference/muxwire/_generated",)
+"""Folders that hold generated files and nothing else."""
+
+
+def expected(root: Path = ROOT) -> dict[str, bytes]:
+    """Return every generated file with its content, by path relative to the repository."""
+    del root
+    spec = load_spec()
+    files: dict[str, bytes] = {}
+    for emit in EMITTERS:
+        files |= emit(spec)
+    return files
+
+
+def write(root: Path = ROOT) -> list[str]:
+    """Write what differs and remove what is not expected; return the paths touched."""
+    touched = []
+    files = expected(root)
+    for path, content in files.items():
+        target = root / path
+        if not target.is_file() or target.read_bytes() != content:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(content)
+            touched.append(path)
+    for path in _strays(root, files):
+        (root / path).unlink()
+        touched.append(path)
+    return touched
+
+
+def check(root: Path = ROOT) -> list[str]:
+    """Return one line for each file that is missing, edited or should not be there."""
+    files = expected(root)
+    problems = []
+    for path, content in files.items():
+        target = root / path
+        if not target.is_file():
+            problems.append(f"{path}: missing")
+        elif (found := target.read_bytes()) != content:
+            problems.append(f"{path}: differs from the specification at {_where(found, content)}")
+    problems += [f"{path}: no emitter makes this file" for path in _strays(root, files)]
+    return problems
+
+
+def _where(found: bytes, content: bytes) -> str:
+    for number, (a, b) in enumerate(
+        zip(found.split(b"\n"), content.split(b"\n"), strict=False), start=1
+    ):
+        if a != b:
+            return f"line {number}"
+    return "its end"
+
+
+def _strays(root: Path, files: dict[str, bytes]) -> list[str]:
+    found = []
+    for folder in OWNED:
+        for path in sorted((root / folder).rglob("*")):
+            relative = path.relative_to(root).as_posix()
+            if path.is_file() and "__pycache__" not in path.parts and relative not in files:
+                found.append(relative)
+    return found

@@ -1,0 +1,347 @@
+"""The intermediate representation (IR): frozen dataclasses and nothing else.
+
+Every emitter reads this and only this. What cannot be said here cannot be generated, and
+`lower` refuses it. A node's octets are described completely by its public attributes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TypeAlias
+
+
+class Scope(StrEnum):
+    """What an error ends: the connection, or one request."""
+
+    CONNECTION = "connection"
+    STREAM = "stream"
+
+
+class Trailing(StrEnum):
+    """What happens to octets behind the last field of a layout."""
+
+    REFUSE = "refuse"
+    IGNORE = "ignore"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Breach:
+    """The error that a broken rule leads to: registry code, scope, requirement id."""
+
+    code: str
+    scope: Scope
+    requirement: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """One assigned value of a registry."""
+
+    value: int
+    name: str
+    doc: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Registry:
+    """A named set of assigned integers. `bits` is the width of the field that carries them."""
+
+    name: str
+    title: str
+    bits: int
+    entries: tuple[Entry, ...]
+
+    def value(self, name: str) -> int:
+        """Return the value called `name`.
+
+        Raises:
+            KeyError: no entry has that name.
+        """
+        for entry in self.entries:
+            if entry.name == name:
+                return entry.value
+        raise KeyError(f"{self.name} has no entry {name!r}")
+
+    def name_of(self, value: int) -> str | None:
+        """Return the name of `value`, or None when it is not assigned."""
+        for entry in self.entries:
+            if entry.value == value:
+                return entry.name
+        return None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setting:
+    """One setting: its legal range and what holds until the peer has announced it.
+
+    `assumed` is the floor of a limit (no legal value is lower) or the default of a duration.
+    """
+
+    value: int
+    name: str
+    minimum: int
+    assumed: int
+    recommended: int
+    maximum: int
+    doc: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UInt:
+    """An unsigned big-endian integer of 8, 16, 32 or 64 bits."""
+
+    bits: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Octets:
+    """Exactly `size` opaque octets."""
+
+    size: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rest:
+    """All octets up to the end of the enclosing structure."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Const:
+    """An integer that always has one value; anything else is `breach`."""
+
+    base: UInt
+    value: int
+    breach: Breach
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConstOctets:
+    """Octets that always have one value."""
+
+    value: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Coded:
+    """An integer whose values are named in a registry. Unassigned values are legal here."""
+
+    base: UInt
+    registry: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FlagSet:
+    """An integer of flag bits. Unassigned bits are ignored; `exclusive` bits never go together."""
+
+    base: UInt
+    registry: str
+    exclusive: tuple[str, ...]
+    breach: Breach | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reserved:
+    """Octets sent as zero and ignored on receipt."""
+
+    size: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Counted:
+    """An integer that holds the number of items of the list field called `of`."""
+
+    base: UInt
+    of: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Text:
+    """Length-prefixed octets with a size range and, for what is compared or shown, a pattern."""
+
+    length: UInt
+    minimum: int
+    maximum: int
+    pattern: str | None
+    utf8: bool
+    breach: Breach | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Nested:
+    """A length-prefixed layout. `limit` names the setting that caps the length."""
+
+    length: UInt
+    body: Layout
+    limit: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listed:
+    """A list of layouts: as many as the field `count` says or, without it, to the end.
+
+    `maximum` items at most, the field `unique` different in each; both lead to `breach`.
+    """
+
+    item: Layout
+    count: str | None
+    maximum: int | None
+    unique: str | None
+    breach: Breach | None
+
+
+Node: TypeAlias = (
+    UInt
+    | Octets
+    | Rest
+    | Const
+    | ConstOctets
+    | Coded
+    | FlagSet
+    | Reserved
+    | Counted
+    | Text
+    | Nested
+    | Listed
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Field:
+    """A named node of a layout."""
+
+    name: str
+    doc: str
+    node: Node
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Layout:
+    """A sequence of fields.
+
+    `malformed` is the error for octets that are missing or, with `Trailing.REFUSE`, left over.
+    `trailing` is None for the items of a list, behind which the next item follows.
+    """
+
+    name: str
+    doc: str
+    fields: tuple[Field, ...]
+    trailing: Trailing | None
+    malformed: Breach
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FrameKind:
+    """One kind of frame: what its header may say and which payload it carries.
+
+    `subtype` is None where the octet is zero. `flags` is the mask of the flags allowed.
+    `scope` says which id it carries: `connection` (all zero), `request`, or `either`.
+    `limit` caps payload_length: a setting's name or a number. `payloads` lists the layouts by the
+    flag that selects them ("" when no such flag is set), first match wins.
+    """
+
+    name: str
+    type: str
+    subtype: str | None
+    flags: int
+    scope: str
+    senders: tuple[str, ...]
+    limit: str | int
+    length: int | None
+    multiple: int
+    payloads: tuple[tuple[str, str], ...]
+    doc: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Check:
+    """One step of the order in which a frame is checked."""
+
+    step: str
+    breach: Breach | None
+    doc: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Constant:
+    """A named number of the specification."""
+
+    name: str
+    value: int
+    unit: str
+    doc: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One cell of a state machine: what an input does in a state."""
+
+    state: str
+    input: str
+    next: str
+    effect: str
+    breach: Breach | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Machine:
+    """A total state machine: every state has a row for every input."""
+
+    name: str
+    title: str
+    states: tuple[str, ...]
+    inputs: tuple[tuple[str, str], ...]
+    rows: tuple[Row, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spec:
+    """The whole specification."""
+
+    name: str
+    version: int
+    magic: bytes
+    marker: int
+    header_size: int
+    preface_size: int
+    registries: tuple[Registry, ...]
+    settings: tuple[Setting, ...]
+    constants: tuple[Constant, ...]
+    layouts: tuple[Layout, ...]
+    frames: tuple[FrameKind, ...]
+    checks: tuple[Check, ...]
+    effects: tuple[tuple[str, str], ...]
+    machines: tuple[Machine, ...]
+
+    def registry(self, name: str) -> Registry:
+        """Return the registry called `name`.
+
+        Raises:
+            KeyError: there is none.
+        """
+        for registry in self.registries:
+            if registry.name == name:
+                return registry
+        raise KeyError(name)
+
+    def layout(self, name: str) -> Layout:
+        """Return the layout called `name`.
+
+        Raises:
+            KeyError: there is none.
+        """
+        for layout in self.layouts:
+            if layout.name == name:
+                return layout
+        raise KeyError(name)
+
+    def constant(self, name: str) -> int:
+        """Return the value of the constant called `name`.
+
+        Raises:
+            KeyError: there is none.
+        """
+        for constant in self.constants:
+            if constant.name == name:
+                return constant.value
+        raise KeyError(name)
