@@ -25,11 +25,11 @@ _EXAMPLES = """\
 examples:
   muxwire-conformance check                                judge the bundled worker
   muxwire-conformance check --target 127.0.0.1:7700        judge your worker
-  muxwire-conformance check HSK FRM-002 'MSG-*/empty-*'    only these cases
-  muxwire-conformance check -k 'ping and not slow' -x -v   pick by words, stop at the first failure
+  muxwire-conformance check HSK FRM-002 'MSG-*/empty*'     only these cases
+  muxwire-conformance check -k 'ping and not flags' -x -v  pick by words, stop at the first failure
   muxwire-conformance check --json run.json --junit run.xml --strict
   muxwire-conformance list --area FRM
-  muxwire-conformance show FRM-002/bad-marker
+  muxwire-conformance show FRM-002/marker-f6
 
 exit codes: 0 conformant, 1 not conformant, 2 wrong usage, 3 no worker at the target,
 4 error of the suite or of a report, 5 nothing selected or nothing ran, 130 interrupted
@@ -242,7 +242,9 @@ def _show(arguments: argparse.Namespace) -> int:
     library = load_cases()
     known = rule(arguments.id.upper())
     if known.known and not any(one.requirement == known.id for one in library.values()):
-        sys.stdout.write("\n".join([*_rule_lines(known.id), "  no case cites it"]) + "\n")
+        citing = [one.id for one in library.values() if known.id in one.requirements]
+        cited = f"  cases   {', '.join(citing)}" if citing else "  no case cites it"
+        sys.stdout.write("\n".join([*_rule_lines(known.id), cited]) + "\n")
         return ExitCode.CONFORMANT
     chosen = select(library.values(), patterns=[arguments.id])
     if not chosen:

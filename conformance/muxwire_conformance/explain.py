@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 
 from muxwire_spec import hexdump
 
+from muxwire_conformance import wire
 from muxwire_conformance.rules import rule
 from muxwire_conformance.transcript import Entry, Transcript
 from muxwire_conformance.verdict import Result, Verdict
@@ -126,12 +127,27 @@ def decode(entry: Entry) -> list[str]:
         return []
     receiver = "worker" if entry.who == "judge" else "client"
     fields = hexdump.annotate(entry.raw, receiver=receiver)
+    if entry.raw[0] != wire.MARKER and wire.looks_like_frame(entry.raw, entry.length):
+        fields = _behind_a_wrong_marker(entry.raw, fields[0])
     if entry.length > len(entry.raw):
         fields = [_without_fault(line) for line in fields]
     lines = hexdump.render(fields).splitlines()
     if entry.length > len(entry.raw):
         lines.append(f"        ... {entry.length - len(entry.raw)} octets not kept")
     return lines
+
+
+def _behind_a_wrong_marker(raw: bytes, marker: hexdump.Line) -> list[hexdump.Line]:
+    """Name the fields of a frame of which only the marker is wrong; it keeps its mark."""
+    fields = hexdump.annotate(bytes([wire.MARKER]) + raw[1:])
+    first = hexdump.Line(
+        offset=0,
+        octets=raw[:1],
+        field=marker.field,
+        value=f"0x{raw[0]:02x}",
+        fault=marker.fault,
+    )
+    return [first, *(_without_fault(line) for line in fields[1:])]
 
 
 def _without_fault(line: hexdump.Line) -> hexdump.Line:

@@ -78,6 +78,8 @@ async def _dial(address: Address, wait: float) -> float:
         try:
             transport = await Transport.connect(address.host, address.port, within=PROBE_TIME)
         except ConnectError as error:
+            if error.reset:
+                raise PreflightError(_closes(address, EndKind.RST)) from error
             if time.monotonic() >= deadline:
                 text = f"nothing answers at {address}: {error}"
                 if error.timed_out:
@@ -98,6 +100,8 @@ async def _look(context: Context, connect_seconds: float) -> Findings:
     try:
         connection = await context.connect()
     except Stopped as error:
+        if isinstance(error.__cause__, ConnectError) and error.__cause__.reset:
+            raise PreflightError(_closes(address, EndKind.RST)) from error
         raise PreflightError(f"{address} took one connection but not a second: {error}") from error
     connection.send(wire.preface(), connection.settings())
     transport = connection.transport
@@ -213,5 +217,9 @@ async def _who_is_silent(address: Address, transport: Transport) -> str:
     end = transport.end
     if end is None:
         return f"{address} takes connections but answers nothing to a WMX preface"
-    how = "closes" if end.kind is EndKind.FIN else "resets"
+    return _closes(address, end.kind)
+
+
+def _closes(address: Address, kind: EndKind) -> str:
+    how = "closes" if kind is EndKind.FIN else "resets"
     return f"what listens at {address} {how} the connection without a byte after a WMX preface"

@@ -128,6 +128,7 @@ class Session:
         self._sightings: dict[str, _Sightings] = {}
         self._held_back: dict[str, Result] = {}
         self._stopping = False
+        self._restarted_at = 0.0
         self._serial = 0
 
     # -- the run ---------------------------------------------------------------------------
@@ -355,13 +356,18 @@ class Session:
             if self.gone and result.verdict in (Verdict.FAIL, Verdict.WARN):
                 result.verdict = Verdict.INCONCLUSIVE
                 result.reason = f"{self.gone} ({result.reason})"
+            elif self._restarted_at >= self.running[one.id] and result.verdict is Verdict.FAIL:
+                result.verdict = Verdict.INCONCLUSIVE
+                result.reason = f"the target was restarted while it ran ({result.reason})"
             return
         beside = sorted(set(self.running) - {one.id})
         while_running = f"{one.id}"
         if beside:
             shown = ", ".join(beside[:4]) + (" and more" if len(beside) > 4 else "")
             while_running += f" (or during one of those beside it: {shown})"
-        if not restarted:
+        if restarted:
+            self._restarted_at = time.monotonic()
+        else:
             self.gone = f"the target died during {while_running}: {trouble}"
         if one.negative or not beside:
             result.verdict = Verdict.FAIL if is_must(one.level) else Verdict.WARN
@@ -466,7 +472,7 @@ class Session:
         for result in self.results:
             name = fields[result.verdict]
             setattr(counts, name, getattr(counts, name) + 1)
-            counts.ran += result.ran
+            counts.ran += result.ran and result.verdict is not Verdict.NOT_APPLICABLE
         return counts
 
 

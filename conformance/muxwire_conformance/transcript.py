@@ -107,7 +107,7 @@ def split_frames(data: bytes) -> list[bytes]:
         left = len(data) - start
         if data[start : start + 8] == wire.MAGIC and left >= wire.PREFACE_SIZE:
             size = wire.PREFACE_SIZE
-        elif left >= wire.HEADER_SIZE and data[start] in (wire.MARKER, wire.MARKER ^ 1):
+        elif wire.looks_like_frame(data[start : start + wire.HEADER_SIZE], left):
             size = wire.HEADER_SIZE + int.from_bytes(data[start + 8 : start + 16], "big")
         else:
             size = left

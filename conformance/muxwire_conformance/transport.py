@@ -23,7 +23,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 READ_SIZE = 262_144
-KEEP_OCTETS = 1_048_576  # recorded in full up to here; later chunks keep only their length
+KEEP_OCTETS = 1_048_576  # of each direction; later chunks keep only their length
+KEEP_CHUNKS = 20_000
 
 _RESET_ERRORS = {errno.ECONNRESET, errno.EPIPE, errno.ECONNABORTED, errno.ENOTCONN}
 
@@ -74,10 +75,13 @@ class End:
 class ConnectError(Exception):
     """No TCP connection could be made; the text is a plain sentence part."""
 
-    def __init__(self, text: str, *, refused: bool, timed_out: bool) -> None:
+    def __init__(
+        self, text: str, *, refused: bool = False, timed_out: bool = False, reset: bool = False
+    ) -> None:
         super().__init__(text)
         self.refused = refused
         self.timed_out = timed_out
+        self.reset = reset
 
 
 @dataclass(slots=True)
@@ -85,16 +89,15 @@ class Recording:
     """Chunks of both directions, bounded in memory."""
 
     chunks: list[Chunk] = field(default_factory=list)
-    kept: int = 0
+    kept: dict[Direction, int] = field(default_factory=lambda: dict.fromkeys(Direction, 0))
 
     def add(self, direction: Direction, data: bytes, at: float) -> None:
-        """Append one chunk; beyond the budget only its length is kept."""
-        if self.kept > KEEP_OCTETS:
-            if len(self.chunks) < 20_000:
-                self.chunks.append(Chunk(direction=direction, at=at, data=b"", length=len(data)))
-            return
-        self.kept += len(data)
-        self.chunks.append(Chunk(direction=direction, at=at, data=data, length=len(data)))
+        """Append one chunk; beyond the budget of its direction only its length is kept."""
+        if self.kept[direction] < KEEP_OCTETS:
+            self.kept[direction] += len(data)
+            self.chunks.append(Chunk(direction=direction, at=at, data=data, length=len(data)))
+        elif len(self.chunks) < KEEP_CHUNKS:
+            self.chunks.append(Chunk(direction=direction, at=at, data=b"", length=len(data)))
 
 
 def _ignore_bytes(_data: bytes, _at: float) -> None:
@@ -167,8 +170,8 @@ class Transport:
             found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
         except (OSError, UnicodeError) as error:
             text = f"the name {host!r} cannot be resolved"
-            raise ConnectError(text, refused=False, timed_out=False) from error
-        last = ConnectError("no address", refused=False, timed_out=False)
+            raise ConnectError(text) from error
+        last = ConnectError("no address")
         for family, kind, protocol, _name, address in found:
             started = time.monotonic()
             sock = socket.socket(family, kind, protocol)
@@ -181,13 +184,14 @@ class Transport:
                     await loop.sock_connect(sock, address)
             except TimeoutError:
                 sock.close()
-                last = ConnectError("the dial timed out", refused=False, timed_out=True)
+                last = ConnectError("the dial timed out", timed_out=True)
                 continue
             except OSError as error:
                 sock.close()
                 refused = error.errno == errno.ECONNREFUSED
                 text = "connection refused" if refused else (error.strerror or str(error)).lower()
-                last = ConnectError(text, refused=refused, timed_out=False)
+                reset = error.errno == errno.ECONNRESET
+                last = ConnectError(text, refused=refused, reset=reset)
                 continue
             except BaseException:
                 sock.close()
@@ -238,7 +242,8 @@ class Transport:
                 self._ended(EndKind.RST)
                 return
             if not data:
-                self._ended(EndKind.FIN)
+                # A failed write takes the error of a reset away and leaves only an end to read.
+                self._ended(EndKind.FIN if self.write_error is None else EndKind.RST)
                 return
             now = time.monotonic()
             self.received += len(data)

@@ -530,15 +530,32 @@ def describe(kind: int, subtype: int, flags: int, seq: int, length: int, request
     return f"{text} {length} octets"
 
 
+def looks_like_frame(raw: bytes, total: int) -> bool:
+    """Tell whether octets are best shown as a frame, a wrong marker apart.
+
+    Args:
+        raw: The octets, or the first of them.
+        total: How many there are.
+    """
+    if len(raw) < HEADER_SIZE:
+        return False
+    if raw[0] == MARKER:
+        return True
+    length = int.from_bytes(raw[8:16], "big")
+    return raw[1] in (REQUEST, RESPONSE, CONTROL, HEARTBEAT) and HEADER_SIZE + length <= total
+
+
 def describe_raw(raw: bytes, length: int | None = None) -> str:
     """Describe octets that the judge wrote: a preface, frames, or just octets."""
     total = len(raw) if length is None else length
     if raw[:8] == MAGIC and len(raw) >= PREFACE_SIZE:
         _magic, high, low, size, _flags, _reserved = _PREFACE.unpack_from(raw)
         return f"preface, versions {low}..{high}, header size {size}"
-    if len(raw) >= HEADER_SIZE and raw[0] == MARKER:
-        _marker, kind, flags, subtype, seq, declared, request_id = _HEADER.unpack_from(raw)
+    if looks_like_frame(raw, total):
+        marker, kind, flags, subtype, seq, declared, request_id = _HEADER.unpack_from(raw)
         text = describe(kind, subtype, flags, seq, declared, request_id)
+        if marker != MARKER:
+            text += f", marker 0x{marker:02X}"
         if declared != total - HEADER_SIZE:
             text += f" ({total - HEADER_SIZE} of them sent)"
         return text

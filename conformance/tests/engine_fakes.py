@@ -16,7 +16,7 @@ from muxwire_conformance.context import Context
 from muxwire_conformance.patience import Patience
 from muxwire_conformance.target import Address
 
-Script = Callable[[socket.socket], None]
+Script = Callable[[socket.socket], object]
 
 
 class FakePeer:

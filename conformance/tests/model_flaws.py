@@ -44,6 +44,7 @@ hsk-rejects-pipelined | HSK-009 | an OPEN before the client's SETTINGS_ACK is a 
 hsk-no-connection-limit | HSK-011 | has no connection limit
 hsk-limit-closes-silently | HSK-011 | closes a surplus connection without GOAWAY
 hsk-pending-count-as-connections | HSK-011 | half-open handshakes use up the connection limit
+frm-seq-little-endian | FRM-001 | sends seq with its octets reversed
 frm-accepts-marker | FRM-002 | accepts any marker
 frm-waits-for-payload | FRM-003 | refuses a huge payload_length only behind the payload
 frm-accepts-oversize | FRM-003 | reads frames of up to 16 MiB, whatever it announced
@@ -60,6 +61,7 @@ frm-pong-with-seq | FRM-007 | sends PONG with seq 1
 frm-sends-reserved-flag | FRM-007 | sends RESPONSE with flag bit 0x10
 frm-sends-response-subtype | FRM-007 | sends RESPONSE with subtype 1
 frm-accepts-control-seq | FRM-007 | accepts a Control frame with a seq
+frm-accepts-heartbeat-seq | FRM-007 | accepts a PING or PONG with a seq
 frm-accepts-request-subtype | FRM-007 | accepts a REQUEST with a subtype
 frm-accepts-zero-id | FRM-008 | accepts the zero id on REQUEST, STOP and KILL
 frm-accepts-ones-id | FRM-008 | accepts the all-ones id on REQUEST, STOP, KILL, WINDOW_UPDATE
@@ -101,6 +103,8 @@ pay-sorts-headers | PAY-006 | hands the headers over sorted by key
 pay-drops-unknown-keys | PAY-006 | hands over only the header keys it knows
 pay-strips-values | PAY-006 | strips white space from header values
 pay-refusal-with-both-flags | PAY-007 | refuses with NOT_PROCESSED and NON_RETRYABLE
+pay-error-body-too-long | PAY-007 | sends error bodies of more than 4,096 octets
+pay-error-text-not-utf8 | PAY-007 | sends error messages that are not UTF-8
 set-accepts-below-floor | SET-001 | accepts settings below their floor
 set-accepts-above-maximum | SET-001 | accepts settings above their maximum
 set-announces-below-floor | SET-001 | announces a MAX_FRAME_SIZE of 8,192
@@ -116,6 +120,7 @@ set-serves-one-at-a-time | SET-004 | runs one handler per connection at a time
 rid-accepts-live-duplicate | RID-002 | starts a second request under a live id
 rid-accepts-finished-duplicate | RID-002 | accepts an id that is in the tombstones
 rid-forgets-tombstones | RID-002 | keeps no tombstones
+rid-remembers-only-50 | RID-002 | keeps 50 tombstones instead of 1,024
 rid-stray-closes | RID-003 | closes on a frame for an unknown id
 rid-late-chunk-closes | RID-003 | closes on a chunk behind the terminal
 rid-late-chunk-is-glitch | RID-003 | charges chunks behind the terminal as glitches
@@ -143,7 +148,7 @@ msg-extra-empty-response | MSG-002 | sends an empty message in front of the succ
 msg-no-size-limit | MSG-003 | has no MAX_MESSAGE_SIZE
 msg-too-large-closes | MSG-003 | closes the connection on a message that is too large
 fai-pong-behind-data | FAI-001 | sends PONG only when no data is ready
-fai-no-round-robin | FAI-002 | stays with one stream until it is blocked
+fai-bulk-keeps-its-turn | FAI-002 | a stream with large frames sends eight of them per turn
 fai-refuses-interleaving | FAI-003 | closes when another request's frame comes inside a message
 fai-delays-writes | FAI-004 | waits 40 ms before each write
 flw-no-header-cost | FLW-001 | counts payload only, not the 32 octets per frame
@@ -152,7 +157,7 @@ flw-ignores-connection-window | FLW-001 | knows only stream limits
 flw-accepts-stream-overrun | FLW-002 | does not notice an exceeded stream limit
 flw-accepts-connection-overrun | FLW-002 | does not notice an exceeded connection limit
 flw-limit-is-increment | FLW-003 | adds the value of WINDOW_UPDATE to the limit
-flw-limit-shrinks | FLW-003 | takes a lower limit over
+flw-limit-shrinks | FLW-003 | takes a lower limit over (shows when it follows a higher one at once)
 flw-accepts-huge-limit | FLW-003 | accepts limits of 2^63 and more
 flw-terminal-waits-for-window | FLW-004 | an error terminal waits for credit
 flw-error-overtakes-data | FLW-005 | an error of the handler discards the data before it
@@ -160,6 +165,7 @@ flw-deadline-waits-for-data | FLW-005 | DEADLINE_EXCEEDED and SHUTDOWN wait behi
 flw-never-credits | FLW-006 | never raises a limit
 flw-no-chunk-credit | FLW-007 | credits a message only when it is complete
 flw-leaks-killed-credit | FLW-008 | never returns what a killed request had not read
+flw-discarded-cost-is-lost | FLW-008 | never returns the cost of frames for unknown or finished ids
 flw-stalled-streams-block | FLW-009 | stalled streams may hold the whole connection window
 flw-no-backpressure | FLW-010 | buffers up to 64 MiB per stream
 flw-blocked-writer-stops-reader | FLW-011 | stops reading while its writes are blocked
@@ -179,6 +185,7 @@ adm-rejects-everything | ADM-002 | refuses every request with OVERLOADED
 adm-refused-runs | ADM-003 | counts a refused request as opened (its handler had begun)
 adm-no-retry-after | ADM-004 | refuses without retry_after_ms
 adm-no-deadline | ADM-005 | ignores timeout_ms
+adm-deadline-too-early | ADM-005 | ends a request after half of timeout_ms
 hbt-no-heartbeat | HBT-001 | sends nothing on an idle connection
 hbt-uses-own-timeout | HBT-001 | heartbeats at its own interval, not the peer's
 hbt-no-pong | HBT-002 | does not answer PING
@@ -194,7 +201,7 @@ dos-strict-pings | DOS-001 | closes at about the 21st PING at once
 dos-no-glitch-budget | DOS-001 | has no budget for useless frames
 dos-strict-glitches | DOS-001 | closes at about the 51st useless frame at once
 dos-no-refusal-budget | DOS-001 | has no budget for refused requests
-dos-unbounded-control | DOS-002 | queues any amount of control output
+dos-unbounded-control | DOS-002 | queues more than 1 MiB of control output (12,000 unread refusals)
 cls-no-goaway | CLS-001 | closes on a violation without GOAWAY
 cls-goaway-without-code | CLS-001 | sends GOAWAY(NO_ERROR) on a violation
 cls-goaway-always-internal | CLS-001 | every violation has code INTERNAL_ERROR: only the code
@@ -211,9 +218,11 @@ cls-shutdown-says-not-processed | CLS-006 | sends SHUTDOWN with NOT_PROCESSED
 cls-client-goaway-closes | CLS-009 | ends everything on the client's GOAWAY(NO_ERROR)
 cls-accepts-open-after-client-goaway | CLS-009 | serves an OPEN behind the client's own GOAWAY
 cls-eof-is-half-open | CLS-010 | goes on after the client's FIN
+cls-stop-signal-kills | CLS-011 | SIGTERM ends the process without a drain
 rec-ids-outlive-connection | REC-009 | refuses ids that an earlier connection used
 obs-checks-traceparent | OBS-002 | refuses a request with an invalid traceparent
 obs-trusts-length | OBS-003 | believes content-length
+obs-goaway-without-requirement | OBS-006 | its GOAWAY message names no requirement (a SHOULD)
 """
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import model_wire as w
 
 if TYPE_CHECKING:
-    from model_connection import Connection
+    from model_intake import Intake
     from model_subjects import Handler
 
 SEND_BUFFER = 262_144
@@ -56,7 +56,7 @@ class Refused:
 class Stream:
     """The state of one accepted request, and the call object its handler sees."""
 
-    def __init__(self, conn: Connection, rid: bytes, block: w.OpenBlock, handler: Handler) -> None:
+    def __init__(self, conn: Intake, rid: bytes, block: w.OpenBlock, handler: Handler) -> None:
         self.conn = conn
         self.server = conn.server
         self.flaw = conn.flaw
@@ -119,15 +119,23 @@ class Stream:
     def start_deadline(self) -> None:
         """Arm ADM-005."""
         if self.timeout_ms and not self.flaw("adm-no-deadline"):
-            self.timer = self.conn.loop.call_later(self.timeout_ms / 1000, self._deadline)
+            after = self.timeout_ms / 1000
+            if self.flaw("adm-deadline-too-early"):
+                after /= 2
+            self.timer = self.conn.loop.call_later(after, self._deadline)
 
     async def _run(self) -> None:
         self.started = True
-        if self.flaw("set-serves-one-at-a-time"):
-            async with self.conn.serial:
+        try:
+            if self.flaw("set-serves-one-at-a-time"):
+                async with self.conn.serial:
+                    await self.handler(self)
+            else:
                 await self.handler(self)
-        else:
-            await self.handler(self)
+        except w.CallError:
+            if self.flaw("flw-error-overtakes-data"):
+                self.discard_output()
+            raise
 
     def _handler_ended(self, task: asyncio.Task[None]) -> None:
         self.running = False
@@ -147,8 +155,6 @@ class Stream:
 
     def _end_with(self, error: BaseException | None) -> None:
         if isinstance(error, w.CallError):
-            if self.flaw("flw-error-overtakes-data"):
-                self.discard_output()
             self.set_terminal(error)
         elif error is not None:
             self.set_terminal(w.CallError(w.APPLICATION_ERROR, "the handler failed"))
@@ -351,6 +357,7 @@ class Stream:
         if self.message_size > self.conn.peer[w.S_MAX_MESSAGE] and not self.flaw(
             "set-ignores-message-size"
         ):
+            self.discard_output()  # a decision of the transport: at once (FLW-005)
             text = "SET-003: response message above the client's MAX_MESSAGE_SIZE"
             raise w.CallError(w.MESSAGE_TOO_LARGE, text, w.NON_RETRYABLE)
         if not more:
@@ -423,6 +430,8 @@ class Stream:
         self.out_seq += 1
         if self.flaw("frm-seq-from-one"):
             seq += 1
+        if seq and self.flaw("frm-seq-little-endian"):
+            seq = int.from_bytes(seq.to_bytes(4, "little"), "big")
         return seq
 
     def _frame(self, flags: int, payload: bytes) -> bytes:
@@ -490,7 +499,7 @@ class Stream:
         return octets or None
 
     def _error_frame(self, error: w.CallError) -> bytes:
-        body = w.error_body(error)
+        body = self.conn.error_body(error)
         if self.flaw("typ-error-without-end"):
             return self._frame(w.ERROR, body) + self._frame(w.END_STREAM, b"")
         return self._frame(w.ERROR | w.END_STREAM, body)

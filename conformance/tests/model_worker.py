@@ -21,6 +21,7 @@ from pathlib import Path
 
 from model_connection import Connection
 from model_flaws import FLAWS
+from model_output import Output
 from model_stream import Stream
 
 
@@ -54,11 +55,12 @@ class Server:
     opened: int = 0
     cancelled: int = 0
     reached: set[str] = field(default_factory=set)
-    pending: dict[Connection, None] = field(default_factory=dict)
-    connections: set[Connection] = field(default_factory=set)
-    everyone: set[Connection] = field(default_factory=set)
+    pending: dict[Output, None] = field(default_factory=dict)
+    connections: set[Output] = field(default_factory=set)
+    everyone: set[Output] = field(default_factory=set)
     handlers: set[Stream] = field(default_factory=set)
     all_ids: set[bytes] = field(default_factory=set)
+    nonce: str = field(default_factory=lambda: os.urandom(8).hex())
     listener: asyncio.Server | None = None
     empty: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -74,7 +76,7 @@ class Server:
 
     # Connections ------------------------------------------------------------------------------
 
-    def connection_pending(self, conn: Connection) -> None:
+    def connection_pending(self, conn: Output) -> None:
         """Take a new connection; the oldest pending one makes room for it (HSK-011)."""
         self.everyone.add(conn)
         self.empty.clear()
@@ -82,7 +84,7 @@ class Server:
         if len(self.pending) > self.config.max_pending:
             next(iter(self.pending)).close_silently()
 
-    def admit(self, conn: Connection) -> bool:
+    def admit(self, conn: Output) -> bool:
         """Count a connection from its complete preface on; false when there are too many."""
         self.pending.pop(conn, None)
         count = len(self.connections)
@@ -93,12 +95,12 @@ class Server:
         self.connections.add(conn)
         return True
 
-    def connection_closing(self, conn: Connection) -> None:
+    def connection_closing(self, conn: Output) -> None:
         """Stop counting a connection that only lingers."""
         self.pending.pop(conn, None)
         self.connections.discard(conn)
 
-    def connection_gone(self, conn: Connection) -> None:
+    def connection_gone(self, conn: Output) -> None:
         """Forget a connection."""
         self.connection_closing(conn)
         self.everyone.discard(conn)
@@ -153,6 +155,7 @@ class Server:
         return {
             "name": "wmx-model-worker",
             "version": "1",
+            "nonce": self.nonce,
             "handshake_timeout_ms": self.config.handshake_timeout_ms,
             "max_connections": self.config.max_connections,
             "drain_grace_ms": self.config.drain_grace_ms,
@@ -167,6 +170,8 @@ class Server:
         """Refuse new connections, drain the others, return when all are gone (CLS-011)."""
         if self.listener is not None:
             self.listener.close()
+        if self.flaw("cls-stop-signal-kills"):
+            return
         for conn in list(self.pending):
             conn.close_silently()
         for conn in list(self.connections):

@@ -16,9 +16,11 @@ GOAWAY = bytes(range(60))
 
 async def finished(transport: Transport) -> None:
     """Wait for the end of the peer's direction."""
-    async with asyncio.timeout(10):
-        while transport.end is None:
-            await asyncio.sleep(0.001)
+    if transport.end is None:
+        ended = asyncio.Event()
+        transport.on_end = lambda _end: ended.set()
+        async with asyncio.timeout(10):
+            await ended.wait()
 
 
 async def dial(peer: FakePeer, **options: int) -> Transport:
@@ -58,7 +60,7 @@ def test_reset_before_any_byte() -> None:
 
 @pytest.mark.parametrize("chunks", [1, 16, 256])
 def test_a_failed_write_never_stops_reading(chunks: int) -> None:
-    """A peer that answers, then closes with unread input, resets the connection under our writes."""
+    """A peer that answers and closes with unread input resets the connection under our writes."""
 
     def script(sock: socket.socket) -> None:
         read_exactly(sock, 40)
@@ -172,7 +174,7 @@ def test_flushed_gives_up() -> None:
     release = threading.Event()
 
     async def main() -> None:
-        with FakePeer(lambda _sock: release.wait(10) and None) as peer:
+        with FakePeer(lambda _sock: release.wait(10)) as peer:
             transport = await dial(peer)
             transport.write(bytes(64 * 1_048_576))
             assert not await transport.flushed(0.05)

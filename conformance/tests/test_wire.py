@@ -95,8 +95,11 @@ def test_constants_and_layouts_equal_the_specification() -> None:
         "a.b", timeout_ms=9, request_flags=1, headers=[("k", "v"), ("l", "")], extension=b"\x01"
     )
     parsed = layouts.OPEN.parse(opening + b"body")
-    assert (parsed.metadata.timeout_ms, parsed.metadata.subject) == (9, "a.b")
-    assert [(item.key, item.value) for item in parsed.metadata.headers] == [("k", "v"), ("l", "")]
+    assert (parsed.metadata.timeout_ms, parsed.metadata.subject) == (9, b"a.b")
+    assert [(item.key, item.value) for item in parsed.metadata.headers] == [
+        (b"k", b"v"),
+        (b"l", b""),
+    ]
     assert parsed.body == b"body"
     goaway = layouts.GOAWAY.parse(wire.goaway("DUPLICATE_REQUEST", last_ordinal=4)[32:])
     assert goaway.last_ordinal == 4

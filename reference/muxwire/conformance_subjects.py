@@ -65,12 +65,16 @@ def _invalid(text: str) -> HandlerError:
     return HandlerError(text, code=ErrorCode.INVALID_ARGUMENT)
 
 
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is not JSON")
+
+
 class _Parameters:
     """The JSON object of a first message, read with types and ranges."""
 
     def __init__(self, message: bytes | None) -> None:
         try:
-            value = json.loads(message) if message else {}
+            value = json.loads(message.decode(), parse_constant=_refuse) if message else {}
         except (ValueError, RecursionError):
             raise _invalid("the parameters are not JSON") from None
         if not isinstance(value, dict):

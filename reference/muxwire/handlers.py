@@ -15,7 +15,7 @@ from contextlib import aclosing
 from typing import Protocol, TypeAlias
 
 from muxwire._generated.registries import IDEMPOTENT, ErrorCode
-from muxwire.errors import HandlerError, RequestClosed
+from muxwire.errors import HandlerError, InvalidArgument, LocalProtocolError, RequestClosed
 
 logger = logging.getLogger("muxwire.worker")
 
@@ -32,7 +32,12 @@ class Responder(Protocol):
         """Send the response headers, before any message."""
 
     def send_message(self, data: bytes) -> bool:
-        """Queue a message; False means no room: try again after `Request.feed_writable`."""
+        """Queue a message; False means no room: try again after `Request.feed_writable`.
+
+        Raises:
+            TypeError: it is not `bytes`.
+            asyncio.CancelledError: the handler has been cancelled, and goes on all the same.
+        """
 
     def finish(self, trailers: list[tuple[bytes, bytes]]) -> None:
         """End the request with success."""
@@ -118,10 +123,16 @@ class Request:
         return bool(self.request_flags & IDEMPOTENT)
 
     async def read(self) -> bytes | None:
-        """Return the next request message, or None when the client has ended its direction."""
+        """Return the next request message, or None when the client has ended its direction.
+
+        Raises:
+            LocalProtocolError: another task waits for it already.
+        """
         while not self._messages:
             if self._ended:
                 return None
+            if self._readable is not None:
+                raise LocalProtocolError("two tasks read one request")
             self._readable = asyncio.get_running_loop().create_future()
             self._responder.awaiting()
             try:
@@ -150,8 +161,8 @@ class Request:
         """
         if self._headers_sent:
             raise RequestClosed("the response has already begun")
-        self._headers_sent = True
         self._responder.send_headers(encode_headers(headers))
+        self._headers_sent = True
 
     @property
     def stopped(self) -> bool:
@@ -208,8 +219,34 @@ def _wake(future: asyncio.Future[None] | None) -> None:
 
 
 def encode_headers(headers: Iterable[tuple[str, str]]) -> list[tuple[bytes, bytes]]:
-    """Turn headers of text into headers of octets."""
-    return [(key.encode(), value.encode()) for key, value in headers]
+    """Turn headers of text into headers of octets.
+
+    Raises:
+        InvalidArgument: a key or a value cannot be written in UTF-8 (PAY-005).
+    """
+    return [(encode_text(key), encode_text(value)) for key, value in headers]
+
+
+def encode_text(text: str) -> bytes:
+    """Turn a subject, a key or a value into octets.
+
+    Raises:
+        InvalidArgument: it cannot be written in UTF-8.
+    """
+    try:
+        return text.encode()
+    except UnicodeEncodeError:
+        raise InvalidArgument(f"{text!r} cannot be written in UTF-8") from None
+
+
+def check_message(data: object) -> None:
+    """Refuse what is not octets, before it reaches the connection that many requests share.
+
+    Raises:
+        TypeError: it is not `bytes`.
+    """
+    if not isinstance(data, bytes):
+        raise TypeError(f"a message is bytes, not {type(data).__name__}")
 
 
 def decode_headers(headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[str, str]]:

@@ -33,39 +33,37 @@ async def serve(
     Raises:
         OSError: the address cannot be listened on.
     """
-    await serve_until_stopped(Worker(handlers, config=config), host, port)
+    worker = Worker(handlers, config=config)
+    await worker.start(host, port)
+    await serve_until_stopped(worker)
 
 
 async def serve_until_stopped(
-    worker: Worker, host: str, port: int, *, announce: Callable[[], None] | None = None
+    worker: Worker, *, announce: Callable[[], None] | None = None
 ) -> None:
-    """Start a worker, wait for a stop signal, drain; a second signal ends it at once.
+    """Wait for a stop signal and drain a worker that listens; a second signal ends it at once.
 
     Args:
-        worker: A worker that does not listen yet.
-        host: Where to listen.
-        port: Where to listen.
-        announce: Called once, when it listens.
-
-    Raises:
-        OSError: the address cannot be listened on.
+        worker: It is closed when this returns, also if this is cancelled.
+        announce: Called once, when signals are taken care of.
     """
     loop = asyncio.get_running_loop()
     stop = asyncio.Semaphore(0)
     for number in _SIGNALS:
         loop.add_signal_handler(number, stop.release)
     try:
-        await worker.start(host, port)
         if announce is not None:
             announce()
         await stop.acquire()
         draining = asyncio.ensure_future(worker.drain())
         again = asyncio.ensure_future(stop.acquire())
         await asyncio.wait((draining, again), return_when=asyncio.FIRST_COMPLETED)
-        if again.done():
-            await worker.close()
         again.cancel()
-        await draining
+        if not draining.done():
+            await asyncio.gather(worker.close(), draining)
+    except BaseException:
+        await worker.close()
+        raise
     finally:
         for number in _SIGNALS:
             loop.remove_signal_handler(number)

@@ -1,10 +1,14 @@
-"""Make the helpers next to the tests importable, and keep Hypothesis deterministic and quick."""
+"""Make the helpers next to the tests importable, keep Hypothesis quick, and run async tests."""
 
 from __future__ import annotations
 
+import inspect
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, settings
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -18,3 +22,31 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow],
 )
 settings.load_profile("muxwire")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
+    """Run a coroutine test in a loop of its own: `each_loop` says in which, else in asyncio's."""
+    if not inspect.iscoroutinefunction(pyfuncitem.obj):
+        return None
+    import io_harness
+
+    arguments = inspect.signature(pyfuncitem.obj).parameters
+    values: dict[str, Any] = {name: pyfuncitem.funcargs[name] for name in arguments}
+    io_harness.run(pyfuncitem.obj(**values), pyfuncitem.funcargs.get("each_loop", "asyncio"))
+    return True
+
+
+@pytest.fixture(params=["asyncio", "uvloop"])
+def each_loop(request: pytest.FixtureRequest) -> str:
+    """Run an async test in asyncio's loop and in uvloop's."""
+    return str(request.param)
+
+
+@pytest.fixture(scope="module")
+def served() -> Iterator[Any]:
+    """A `muxwire serve --conformance` process on a free port; see `io_harness.Served`."""
+    import io_harness
+
+    with io_harness.Served("--conformance") as process:
+        yield process

@@ -42,6 +42,9 @@ def main(argv: list[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     if arguments.command == "hexdump":
         return _hexdump(arguments.source, arguments.receiver)
+    if not (generated.ROOT / generated.TEXT).is_dir():
+        sys.stderr.write(f"{arguments.command}: {generated.ROOT} is no checkout of muxwire\n")
+        return 2
     return _check() if arguments.command == "check" else _emit()
 
 
@@ -49,19 +52,26 @@ def _check() -> int:
     problems = generated.check()
     for problem in problems:
         _say(problem)
-    count = len(generated.expected())
     if problems:
-        _say(f"{len(problems)} problems; `python -m muxwire_spec emit` writes the generated files")
+        _say(
+            f"{len(problems)} problem{'s' * (len(problems) > 1)}; "
+            "`python -m muxwire_spec emit` writes the generated files"
+        )
         return 1
-    _say(f"{count} generated files match the specification")
+    _say(f"{len(generated.expected())} generated files match the specification")
     return 0
 
 
 def _emit() -> int:
-    touched = generated.write()
+    try:
+        touched = generated.write()
+    except generated.TextError as error:
+        _say(f"{generated.TEXT}/{error}")
+        _say("nothing was written")
+        return 1
     for path in touched:
         _say(path)
-    _say(f"{len(touched)} files changed")
+    _say(f"{len(touched)} file{'s' * (len(touched) != 1)} changed")
     return 0
 
 
@@ -82,19 +92,21 @@ def _octets(source: str) -> bytes:
     """Return the octets that an argument names.
 
     Raises:
-        ValueError: it is neither hex digits nor a file.
+        ValueError: it is neither hex digits nor a file, or there are no octets.
         OSError: the file cannot be read.
     """
-    if source == "-":
-        data = sys.stdin.buffer.read()
-        return _from_hex(data.decode("ascii", "replace")) or data
-    octets = _from_hex(source)
+    octets = None if source == "-" else _from_hex(source)
     if octets is not None:
         return octets
-    path = Path(source)
-    if not path.exists():
-        raise ValueError(f"{source!r} is neither hex digits nor a file")
-    data = path.read_bytes()
+    if source == "-":
+        data = sys.stdin.buffer.read()
+    elif 0 < len(source) < 4_096 and Path(source).exists():
+        data = Path(source).read_bytes()
+    else:
+        shown = source if len(source) <= 64 else f"{source[:64]}..."
+        raise ValueError(f"{shown!r} is neither hex digits nor a file")
+    if not data:
+        raise ValueError("there are no octets")
     return _from_hex(data.decode("ascii", "replace")) or data
 
 

@@ -1,7 +1,7 @@
 """Every generated file: what it must contain, writing it, and comparing it with the tree.
 
 `expected` is a pure function of the specification and of the prose. `write` makes the tree equal
-to it; `check` compares the set of files and every octet, both ways.
+to it; `check` compares the set of files and every octet, both ways, and lints the prose.
 """
 
 from __future__ import annotations
@@ -9,36 +9,67 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from muxwire_spec.emit import python_codec, python_machines, python_package, python_registries
+from muxwire_spec.emit import (
+    data,
+    prose,
+    python_codec,
+    python_machines,
+    python_package,
+    python_registries,
+    vectors,
+)
+from muxwire_spec.lint import lint
 from muxwire_spec.model import Spec
+from muxwire_spec.requirements import RequirementError, chapters
 from muxwire_spec.spec import load_spec
 
 ROOT = Path(__file__).resolve().parents[2]
 """The repository: the emitters' paths are relative to it."""
+
+TEXT = prose.FOLDER
+"""The folder of the prose, which is read as well as written."""
 
 EMITTERS: tuple[Callable[[Spec], dict[str, bytes]], ...] = (
     python_package.emit,
     python_registries.emit,
     python_machines.emit,
     python_codec.emit,
+    data.emit_spec,
+    vectors.emit,
 )
+"""What is made from the specification alone. `expected` adds what the prose has a part in."""
 
-OWNED = ("reference/muxwire/_generated",)
+OWNED = ("reference/muxwire/_generated", data.FOLDER, vectors.FOLDER)
 """Folders that hold generated files and nothing else."""
+
+TextError = (prose.ProseError, RequirementError)
+"""What is raised when the prose cannot be read; the messages start with file:line."""
 
 
 def expected(root: Path = ROOT) -> dict[str, bytes]:
-    """Return every generated file with its content, by path relative to the repository."""
-    del root
+    """Return every generated file with its content, by path relative to the repository.
+
+    Raises:
+        ProseError: a generated region of the prose has an unknown name or no end.
+        RequirementError: a requirement block of the prose is malformed, or there is none.
+    """
     spec = load_spec()
     files: dict[str, bytes] = {}
     for emit in EMITTERS:
         files |= emit(spec)
-    return files
+    sources = {path.name: path.read_bytes().decode() for path in chapters(root / TEXT)}
+    texts = prose.fill_all(spec, sources)
+    # The lines that requirements stand on are those behind filled regions.
+    return files | prose.emit(texts) | data.emit_requirements(texts)
 
 
 def write(root: Path = ROOT) -> list[str]:
-    """Write what differs and remove what is not expected; return the paths touched."""
+    """Write what differs and remove what is not expected; return the paths touched.
+
+    Raises:
+        ProseError: as `expected`; nothing has been written then.
+        RequirementError: as `expected`; nothing has been written then.
+    """
     touched = []
     files = expected(root)
     for path, content in files.items():
@@ -54,9 +85,15 @@ def write(root: Path = ROOT) -> list[str]:
 
 
 def check(root: Path = ROOT) -> list[str]:
-    """Return one line for each file that is missing, edited or should not be there."""
-    files = expected(root)
-    problems = []
+    """Return what is wrong: one line for each problem of the prose and for each file.
+
+    A file can be missing, edited, or one that should not be there.
+    """
+    problems = [f"{TEXT}/{problem}" for problem in lint(root / TEXT)]
+    try:
+        files = expected(root)
+    except TextError as error:
+        return list(dict.fromkeys((*problems, f"{TEXT}/{error}")))
     for path, content in files.items():
         target = root / path
         if not target.is_file():

@@ -64,17 +64,19 @@ def annotate(data: bytes, *, receiver: str = "worker", first: bool = False) -> l
             name = payload_layout(reading.header, kind).title
             walk.layout(load_spec().layout(name), "")
     walk.finish(reading.size)
-    lines = walk.lines
-    if len(data) > reading.size:
-        lines.append(_line(reading.size, data[reading.size :], "(behind)", "the next frame"))
-    return _mark(lines, walk.short, reading)
+    return _mark(walk.lines, walk.short, reading) + _behind(data, reading.size)
 
 
 def annotate_stream(data: bytes, *, receiver: str = "worker") -> Iterator[list[Line]]:
-    """Annotate frame after frame until the octets end or cannot be told apart any more."""
+    """Annotate frame after frame until the octets end or cannot be told apart any more.
+
+    A frame right behind a preface is taken as the first of its direction.
+    """
     at = 0
+    first = False
     while at < len(data):
-        lines = annotate(data[at:], receiver=receiver)
+        lines = annotate(data[at:], receiver=receiver, first=first)
+        first = lines[0].field == "magic"
         lines = [line for line in lines if line.field != "(behind)"]
         yield [replace(line, offset=line.offset + at) for line in lines]
         size = sum(len(line.octets) for line in lines)
@@ -105,7 +107,11 @@ def _preface(data: bytes) -> list[Line]:
     walk = _Walk(data=data, end=min(len(data), spec.preface_size))
     walk.layout(spec.layout("PREFACE"), "")
     walk.finish(spec.preface_size)
-    return walk.lines
+    return walk.lines + _behind(data, spec.preface_size)
+
+
+def _behind(data: bytes, size: int) -> list[Line]:
+    return [_line(size, data[size:], "(behind)", "the next frame")] if len(data) > size else []
 
 
 def _line(offset: int, octets: bytes, field: str, value: str) -> Line:
@@ -142,7 +148,8 @@ class _Walk:
         if self.at < self.end:
             self._take(self.end - self.at, "(not read)", _octets, self.end)
         if self.end < size:
-            missing = f"{size - self.end} octets have not arrived"
+            left = size - self.end
+            missing = f"{left} octet{'s have' if left > 1 else ' has'} not arrived"
             self.lines.append(_line(self.end, b"", "(missing)", missing))
 
     def _layout(self, layout: ir.Layout, path: str, end: int) -> dict[str, int]:
@@ -280,10 +287,9 @@ def _mark(lines: list[Line], short: Line | None, reading: Reading) -> list[Line]
         text=reading.fault.text,
     )
     name = reading.fault.field
-    exact = [i for i, line in enumerate(lines) if line.field == name]
+    exact = [i for i, line in enumerate(lines) if line.field in (name, f"{name}_length")]
     inside = [i for i, line in enumerate(lines) if name and line.field.startswith(name)]
     cut = [i for i, line in enumerate(lines) if line is short]
-    index = (exact or cut or inside or [len(lines) - 1])[0]
-    if cut and reading.fault.text == "the octets end here":
-        index = cut[0]
+    # The length comes first, but its text has the fault when it is there.
+    index = (exact[-1:] or cut or inside or [len(lines) - 1])[0]
     return [replace(line, fault=fault) if i == index else line for i, line in enumerate(lines)]

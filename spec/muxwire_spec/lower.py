@@ -25,6 +25,7 @@ def lower_layout(layout: v.Layout) -> ir.Layout:
     fields = tuple(_field(subcon, layout.title) for subcon in layout.subcons)
     _refuse_octets_behind_rest(layout.title, fields)
     _refuse_bad_references(layout.title, fields)
+    _refuse_idle_counters(layout.title, fields)
     return ir.Layout(
         name=layout.title,
         doc=layout.doc,
@@ -54,6 +55,22 @@ def _node(node: Any, where: str) -> ir.Node:
     return lower(node, where)  # type: ignore[no-any-return]
 
 
+def _refuse_unenforced(where: str, rules: dict[str, Any], breach: ir.Breach | None) -> None:
+    """Refuse a rule that nothing enforces, and an error that no rule leads to."""
+    given = [name for name, value in rules.items() if value]
+    if given and breach is None:
+        raise LoweringError(f"{where}: {given[0]} without an error to raise")
+    if breach is not None and not given:
+        raise LoweringError(f"{where}: an error without a rule")
+
+
+def _const(node: v.Const, where: str) -> ir.Const:
+    base = _uint(node.base, where)
+    if not 0 <= node.value < 1 << base.bits:
+        raise LoweringError(f"{where}: {node.value} does not fit {base.bits} bits")
+    return ir.Const(base=base, value=node.value, breach=node.breach)
+
+
 def _coded(node: v.Coded, where: str) -> ir.Coded:
     base = _uint(node.base, where)
     if base.bits != node.registry.bits:
@@ -65,14 +82,24 @@ def _flag_set(node: v.FlagSet, where: str) -> ir.FlagSet:
     base = _uint(node.base, where)
     if base.bits != node.registry.bits:
         raise LoweringError(f"{where}: {node.registry.name} has {node.registry.bits} bits")
+    _refuse_unenforced(where, {"exclusive": node.exclusive}, node.breach)
+    for name in node.exclusive:
+        if name not in {entry.name for entry in node.registry.entries}:
+            raise LoweringError(f"{where}: {node.registry.name} has no flag {name}")
     return ir.FlagSet(
         base=base, registry=node.registry.name, exclusive=node.exclusive, breach=node.breach
     )
 
 
 def _text(node: v.Text, where: str) -> ir.Text:
+    length = _uint(node.length, where)
+    if not 0 <= node.minimum <= node.maximum < 1 << length.bits:
+        raise LoweringError(f"{where}: no length of {length.bits} bits has that range")
+    if node.breach is None:
+        rules = {"a minimum": node.minimum, "a pattern": node.pattern, "utf8": node.utf8}
+        _refuse_unenforced(where, rules, None)
     return ir.Text(
-        length=_uint(node.length, where),
+        length=length,
         minimum=node.minimum,
         maximum=node.maximum,
         pattern=node.pattern,
@@ -92,6 +119,11 @@ def _listed(node: v.Listed, where: str) -> ir.Listed:
     item = lower_layout(node.item)
     if item.trailing is not None:
         raise LoweringError(f"{where}: nothing but the next item can follow an item")
+    if not item.fields or _is_open_ended(item.fields[-1].node):
+        raise LoweringError(f"{where}: an item has no size of its own")
+    _refuse_unenforced(where, {"a maximum": node.maximum, "unique": node.unique}, node.breach)
+    if node.unique is not None and node.unique not in {field.name for field in item.fields}:
+        raise LoweringError(f"{where}: an item has no field {node.unique}")
     return ir.Listed(
         item=item,
         count=node.count,
@@ -105,9 +137,7 @@ _LOWER: dict[type, Any] = {
     v.UInt: _uint,
     v.Octets: lambda node, _: ir.Octets(size=node.size),
     v.Rest: lambda _node, _: ir.Rest(),
-    v.Const: lambda node, where: ir.Const(
-        base=_uint(node.base, where), value=node.value, breach=node.breach
-    ),
+    v.Const: _const,
     v.ConstOctets: lambda node, _: ir.ConstOctets(value=node.value),
     v.Coded: _coded,
     v.FlagSet: _flag_set,
@@ -119,12 +149,13 @@ _LOWER: dict[type, Any] = {
 }
 
 
+def _is_open_ended(node: ir.Node) -> bool:
+    return isinstance(node, ir.Rest) or (isinstance(node, ir.Listed) and node.count is None)
+
+
 def _refuse_octets_behind_rest(layout: str, fields: tuple[ir.Field, ...]) -> None:
     for field in fields[:-1]:
-        open_ended = isinstance(field.node, ir.Rest) or (
-            isinstance(field.node, ir.Listed) and field.node.count is None
-        )
-        if open_ended:
+        if _is_open_ended(field.node):
             raise LoweringError(f"{layout}.{field.name}: nothing can follow it")
 
 
@@ -138,3 +169,10 @@ def _refuse_bad_references(layout: str, fields: tuple[ir.Field, ...]) -> None:
             if not isinstance(counter, ir.Counted) or counter.of != field.name:
                 raise LoweringError(f"{layout}.{field.name}: {field.node.count} does not count it")
         seen[field.name] = field.node
+
+
+def _refuse_idle_counters(layout: str, fields: tuple[ir.Field, ...]) -> None:
+    counted = {f.node.count: f.name for f in fields if isinstance(f.node, ir.Listed)}
+    for field in fields:
+        if isinstance(field.node, ir.Counted) and counted.get(field.name) != field.node.of:
+            raise LoweringError(f"{layout}.{field.name}: no list {field.node.of} is counted by it")

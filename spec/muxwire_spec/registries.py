@@ -152,7 +152,7 @@ SETTINGS: tuple[Setting, ...] = (
         assumed=8_192,
         recommended=16_384,
         maximum=65_536,
-        doc="Largest meta_length accepted, octets",
+        doc="Largest metadata_length accepted, octets",
     ),
     Setting(
         value=0x0006,

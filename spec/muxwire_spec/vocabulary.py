@@ -257,16 +257,23 @@ class Listed(construct.Construct):  # type: ignore[misc]
         expected = None if self.count is None else context[self.count]
         while len(items) < expected if expected is not None else not _at_end(stream):
             items.append(self.item._parsereport(stream, context, f"{path}[{len(items)}]"))
-        if self.breach and (fault := self._fault(items)):
-            _defer(context, self.breach, path, fault)
+        if self.breach is not None:
+            self._check(items, self.breach, context, path)
         return items
 
-    def _fault(self, items: list[Any]) -> str | None:
+    def _check(self, items: list[Any], breach: Breach, context: Any, path: str) -> None:
         if self.maximum is not None and len(items) > self.maximum:
-            return f"{len(items)} items, at most {self.maximum} are allowed"
-        if self.unique and len({item[self.unique] for item in items}) != len(items):
-            return f"a {self.unique} is repeated"
-        return None
+            text = f"{len(items)} items, at most {self.maximum} are allowed"
+            _defer(context, breach, f"{path}[{self.maximum}]", text)
+        if self.unique is None:
+            return
+        seen = set()
+        for index, item in enumerate(items):
+            if item[self.unique] in seen:
+                text = f"the {self.unique} is repeated"
+                _defer(context, breach, f"{path}[{index}] -> {self.unique}", text)
+                return
+            seen.add(item[self.unique])
 
     def _build(self, obj: list[Any], stream: io.BytesIO, context: Any, path: str) -> list[Any]:
         for index, item in enumerate(obj):

@@ -52,7 +52,7 @@ def generated(data: bytes, role: str, cuts: list[int]) -> Outcome:
     found = []
     edges = [0, *sorted(cuts), len(data)]
     try:
-        for start, end in zip(edges, edges[1:], strict=False):
+        for start, end in itertools.pairwise(edges):
             decoder.feed(data[start:end])
             for kind, *rest in decoder.frames():
                 found.append((codec.KIND_NAMES[kind], *rest))

@@ -44,6 +44,15 @@ async def echoing(conn: Connection) -> Stream:
     return stream
 
 
+async def kill_all(streams: Iterable[Stream]) -> None:
+    """Kill requests and wait for their terminals."""
+    killed = list(streams)
+    for stream in killed:
+        stream.kill()
+    for stream in killed:
+        await stream.end()
+
+
 async def error_terminal(
     stream: Stream,
     code: str,
@@ -67,6 +76,16 @@ async def error_terminal(
         conn.fail(check, expected, str(frame), frame)
     conn.hold(check)
     return frame
+
+
+async def at_rest(ctx: Context, conn: Connection) -> dict[str, Any]:
+    """Return statistics once no handler runs, or when some of other cases go on for long."""
+    started = time.monotonic()
+    while True:
+        stats = dict(await conn.open("conformance.stats", {}).json())
+        if stats["active"] == 0 or time.monotonic() - started > 1.5 + ctx.patience.slack:
+            return stats
+        await asyncio.sleep(0.02)
 
 
 async def settles(

@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
 
 import click
 
+from muxwire.cli import types
 from muxwire.cli.loop import run
-from muxwire.cli.types import Address, Header
 from muxwire.errors import ConnectError, LocalProtocolError, MuxwireError, RequestFailed
 from muxwire.tcp.address import render
 from muxwire.tcp.client import connect
@@ -27,7 +28,8 @@ EXIT_INTERRUPTED = 130
 @click.argument("data", required=False)
 @click.option(
     "--target",
-    type=Address(),
+    type=types.address,
+    metavar="HOST:PORT",
     required=True,
     envvar="MUXWIRE_TARGET",
     help="The worker, as host:port.",
@@ -39,7 +41,15 @@ EXIT_INTERRUPTED = 130
     type=click.Path(exists=True, dir_okay=False, path_type=Path, allow_dash=True),
     help="Read the request message from a file, or from standard input (-).",
 )
-@click.option("--header", "-H", "headers", type=Header(), multiple=True, help="Add a header.")
+@click.option(
+    "--header",
+    "-H",
+    "headers",
+    type=types.header,
+    metavar="KEY=VALUE",
+    multiple=True,
+    help="Add a header.",
+)
 @click.option("--timeout", type=click.FloatRange(0, min_open=True), help="Seconds it may take.")
 @click.option("--idempotent", is_flag=True, help="Running it twice does no harm.")
 @click.option("--raw", is_flag=True, help="Print messages without a line end after each.")
@@ -68,9 +78,9 @@ def call(
     """  # noqa: D301 - click wants a backspace
     if data is not None and file is not None:
         raise click.UsageError("give DATA or --file, not both")
-    message = _message(data, file)
     printer = _Json() if as_json else _Plain(b"" if raw else b"\n")
     try:
+        message = _message(data, file)
         sys.exit(run(_call(render(*target), subject, message, printer, options)))
     except KeyboardInterrupt:
         sys.exit(EXIT_INTERRUPTED)
@@ -81,7 +91,7 @@ def _message(data: str | None, file: Path | None) -> bytes:
         return sys.stdin.buffer.read()
     if file is not None:
         return file.read_bytes()
-    return (data or "").encode()
+    return os.fsencode(data or "")
 
 
 async def _call(

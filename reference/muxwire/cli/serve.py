@@ -5,21 +5,22 @@ from __future__ import annotations
 import importlib
 import json
 import logging
+import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, cast
 
 import click
 
+from muxwire.cli import types
 from muxwire.cli.loop import run
-from muxwire.cli.types import Address, Size
 from muxwire.core.config import Config
 from muxwire.core.settings import Settings
 from muxwire.errors import InvalidArgument
 from muxwire.handlers import Handler
 from muxwire.serving import serve_until_stopped
-from muxwire.tcp.address import render
+from muxwire.tcp.address import explain, render
 from muxwire.tcp.worker import MAX_CONNECTIONS, Worker
 
 _TEST: dict[str, int] = {
@@ -39,7 +40,8 @@ _SETTINGS = tuple(name for name in Settings.__dataclass_fields__)
 @click.option(
     "--tcp",
     "address",
-    type=Address(),
+    type=types.address,
+    metavar="HOST:PORT",
     default="127.0.0.1:7700",
     help="Where to listen; port 0 takes a free port.",
 )
@@ -61,11 +63,13 @@ _SETTINGS = tuple(name for name in Settings.__dataclass_fields__)
 @click.option("--slow-consumer-ms", type=click.IntRange(1), default=60_000, help="Without credit.")
 @click.option("--idle-timeout-ms", type=int, help="IDLE_TIMEOUT_MS.")
 @click.option("--max-concurrent-requests", type=int, help="MAX_CONCURRENT_REQUESTS.")
-@click.option("--max-frame-size", type=Size(), help="MAX_FRAME_SIZE.")
-@click.option("--initial-stream-window", type=Size(), help="INITIAL_STREAM_WINDOW.")
-@click.option("--connection-window", type=Size(), help="CONNECTION_WINDOW.")
-@click.option("--max-metadata-size", type=Size(), help="MAX_METADATA_SIZE.")
-@click.option("--max-message-size", type=Size(), help="MAX_MESSAGE_SIZE.")
+@click.option("--max-frame-size", type=types.size, metavar="SIZE", help="MAX_FRAME_SIZE.")
+@click.option(
+    "--initial-stream-window", type=types.size, metavar="SIZE", help="INITIAL_STREAM_WINDOW."
+)
+@click.option("--connection-window", type=types.size, metavar="SIZE", help="CONNECTION_WINDOW.")
+@click.option("--max-metadata-size", type=types.size, metavar="SIZE", help="MAX_METADATA_SIZE.")
+@click.option("--max-message-size", type=types.size, metavar="SIZE", help="MAX_MESSAGE_SIZE.")
 @click.option(
     "--log-level",
     type=click.Choice(["debug", "info", "warning", "error"]),
@@ -108,11 +112,19 @@ def serve(
         click.echo(json.dumps({"tcp": listening}) if as_json else f"listening on {listening}")
         sys.stdout.flush()
 
+    run(_serve(worker, address, announce))
+
+
+async def _serve(worker: Worker, address: tuple[str, int], announce: Callable[[], None]) -> None:
     try:
-        run(serve_until_stopped(worker, *address, announce=announce))
+        await worker.start(*address)
     except OSError as error:
-        reason = error.strerror or str(error)
-        raise click.ClickException(f"cannot listen on {render(*address)}: {reason}") from None
+        message = f"cannot listen on {render(*address)}: {explain(error)}"
+        raise click.ClickException(message) from None
+    await serve_until_stopped(worker, announce=announce)
+    if worker.running_handlers:  # CLS-011: handlers that refuse to end do not keep the process
+        logging.shutdown()
+        os._exit(0)
 
 
 def _given(options: dict[str, int | None]) -> dict[str, int]:
@@ -136,8 +148,8 @@ def _load(app: str) -> Mapping[str, Handler]:
     Raises:
         InvalidArgument: there is no such module or name, or it is no mapping.
     """
-    module, separator, name = app.partition(":")
-    if not separator:
+    module, _, name = app.partition(":")
+    if not module or not name:
         raise InvalidArgument(f"--app {app!r} is not module:name")
     sys.path.insert(0, str(Path.cwd()))
     try:

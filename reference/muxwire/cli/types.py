@@ -1,9 +1,12 @@
-"""Types of command-line values: addresses, sizes, headers."""
+"""Types of command-line values: addresses, sizes, headers.
+
+Rules of this file: a type is a function from the text to the value, and says in one sentence what
+is wrong with the text.
+"""
 
 from __future__ import annotations
 
 import re
-from typing import Any
 
 import click
 
@@ -13,48 +16,37 @@ from muxwire.tcp.address import parse
 _UNITS = {"": 1, "k": 1_024, "m": 1_048_576, "g": 1_073_741_824}
 
 
-class Address(click.ParamType[tuple[str, int]]):
-    """`host:port`, or `[v6]:port`."""
+def address(text: str) -> tuple[str, int]:
+    """Return host and port of `host:port`, or `[v6]:port`.
 
-    name = "HOST:PORT"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[str, int]:
-        """Return host and port."""
-        if isinstance(value, tuple):
-            return value
-        try:
-            return parse(str(value))
-        except InvalidArgument as error:
-            self.fail(str(error), param, ctx)
+    Raises:
+        click.BadParameter: it is neither.
+    """
+    try:
+        return parse(text)
+    except InvalidArgument as error:
+        raise click.BadParameter(str(error)) from None
 
 
-class Size(click.ParamType[int]):
-    """A number of octets, also as `64KiB`, `8MiB` or `1GiB`."""
+def size(text: str) -> int:
+    """Return a number of octets, also written as `64KiB`, `8MiB` or `1GiB`.
 
-    name = "SIZE"
+    Raises:
+        click.BadParameter: it is no such number.
+    """
+    match = re.fullmatch(r"([0-9]+)\s*([kmg]?)(?:i?b)?", text, re.IGNORECASE)
+    if match is None:
+        raise click.BadParameter(f"{text!r} is not a size, such as 65536, 64KiB or 8MiB")
+    return int(match[1]) * _UNITS[match[2].lower()]
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        """Return the number of octets."""
-        match = re.fullmatch(r"(\d+)\s*([kmg]?)(?:i?b)?", str(value), re.IGNORECASE)
-        if match is None:
-            self.fail(f"{value!r} is not a size, such as 65536, 64KiB or 8MiB", param, ctx)
-        return int(match[1]) * _UNITS[match[2].lower()]
 
+def header(text: str) -> tuple[str, str]:
+    """Return key and value of `key=value`.
 
-class Header(click.ParamType[tuple[str, str]]):
-    """`key: value` or `key=value`."""
-
-    name = "KEY=VALUE"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[str, str]:
-        """Return key and value."""
-        if isinstance(value, tuple):
-            return value
-        key, separator, rest = str(value).partition("=")
-        if not separator:
-            self.fail(f"{value!r} is not key=value", param, ctx)
-        return key, rest
+    Raises:
+        click.BadParameter: there is no `=`.
+    """
+    key, separator, value = text.partition("=")
+    if not separator:
+        raise click.BadParameter(f"{text!r} is not key=value")
+    return key, value

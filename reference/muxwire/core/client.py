@@ -424,13 +424,12 @@ class ClientConnection(Connection[ClientRequest]):
 
     def _not_covered(self, request: ClientRequest, code: int, message: str) -> None:
         """Close a request that the worker promises not to touch, or that was never written."""
-        sent = request.state != IDLE
+        outcome = Outcome.NOT_SENT
         if request.step(IN_NOT_COVERED) == EFFECT_NOT_PROCESSED:
-            if sent:
-                self._uncovered.add(request.request_id)
-            outcome = Outcome.NOT_PROCESSED if sent else Outcome.NOT_SENT
-            self._report(request, outcome, code, message)
-            self._close_request(request)
+            outcome = Outcome.NOT_PROCESSED
+            self._uncovered.add(request.request_id)
+        self._report(request, outcome, code, message)
+        self._close_request(request)
 
     def _on_cancel(self, kind: int, request_id: bytes, payload: bytes) -> None:
         """Never called: the decoder refuses STOP and KILL at a client (TYP-001)."""

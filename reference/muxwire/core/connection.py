@@ -133,6 +133,7 @@ class Connection(ABC, Generic[R]):
         self._scheduler.write_control(parts)
         if not self._closing.action:
             self._scheduler.write_streams(parts, BATCH_SIZE)
+            self._scheduler.write_control(parts)  # what writing a frame has caused
             self._after_write()
         data = b"".join(parts)
         if data:

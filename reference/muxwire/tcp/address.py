@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from muxwire.errors import InvalidArgument
 
 
@@ -25,3 +27,10 @@ def parse(text: str) -> tuple[str, int]:
 def render(host: str, port: int) -> str:
     """Write an address so that `parse` reads it."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def explain(error: OSError) -> str:
+    """Say in a few words why an address cannot be reached or listened on."""
+    if error.errno is not None and error.errno > 0:
+        return os.strerror(error.errno)
+    return error.strerror or str(error)

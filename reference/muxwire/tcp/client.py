@@ -30,6 +30,7 @@ from muxwire.core.events import (
 )
 from muxwire.errors import (
     ConnectError,
+    ConnectionClosed,
     ConnectionRefused,
     DialFailed,
     HandshakeTimedOut,
@@ -40,14 +41,17 @@ from muxwire.errors import (
     VersionRefused,
     failure,
 )
-from muxwire.handlers import decode_headers, encode_headers
-from muxwire.tcp.address import parse, render
+from muxwire.handlers import check_message, decode_headers, encode_headers, encode_text
+from muxwire.tcp.address import explain, parse
 from muxwire.tcp.pump import Pump
 
 Headers = Iterable[tuple[str, str]]
 
 CLOSE_WAIT = 5.0
 """Seconds that an orderly close waits for running requests."""
+
+MAX_TIMEOUT = (2**32 - 1) / 1000
+"""Longest timeout in seconds: it travels as a u32 of milliseconds."""
 
 
 def connect(target: str, *, config: Config | None = None) -> Connecting:
@@ -65,6 +69,7 @@ def connect(target: str, *, config: Config | None = None) -> Connecting:
         VersionRefused: it speaks another version.
         ConnectionRefused: it takes no more connections, or is about to stop.
         HandshakeTimedOut: it did not complete the handshake in time.
+        ConnectError: the connection ended during the handshake in some other way.
     """
     return Connecting(target, config or Config())
 
@@ -99,11 +104,10 @@ async def _connect(target: str, config: Config) -> Client:
     except TimeoutError:
         raise DialFailed(f"{target}: no connection within {config.handshake_timeout:g} s") from None
     except OSError as error:
-        reason = error.strerror or str(error)
-        raise DialFailed(f"{render(host, port)}: {reason}") from None
+        raise DialFailed(f"{target}: {explain(error)}") from None
     try:
         await client.handshaken()
-    except asyncio.CancelledError:
+    except BaseException:
         client.abort()
         raise
     return client
@@ -132,7 +136,8 @@ class Client:
         self._core = ClientConnection(config, self._loop.time(), os.urandom)
         self._pump = Pump(self._core, self._on_event, self._on_closed)
         self._sinks: dict[bytes, _Sink] = {}
-        self._handshake: asyncio.Future[None] = self._loop.create_future()
+        self._usable = False
+        self._decided = asyncio.Event()  # whether it is usable
         self._gone = asyncio.Event()
         self._ended: ConnectionEnded | None = None
 
@@ -216,10 +221,14 @@ class Client:
         timeout: float | None,
         idempotent: bool,
     ) -> bytes:
-        if timeout is not None and timeout <= 0:
-            raise InvalidArgument(f"timeout {timeout} is not above 0")
+        if timeout is not None and not 0 < timeout <= MAX_TIMEOUT:
+            raise InvalidArgument(f"timeout {timeout} is not above 0 and up to {MAX_TIMEOUT:g}")
+        if data is not None:
+            check_message(data)
+        if not self._core.accepting:
+            raise self._over()
         request_id = self._core.open(
-            subject.encode(),
+            encode_text(subject),
             now=self._loop.time(),
             headers=encode_headers(headers),
             timeout_ms=0 if timeout is None else ceil(timeout * 1000),
@@ -261,15 +270,19 @@ class Client:
 
     async def close(self, wait: float = CLOSE_WAIT) -> None:
         """Open nothing more, give running requests `wait` seconds, close (CLS-009)."""
-        self._core.goaway()
-        self._pump.touch()
-        if wait > 0:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(wait):
-                    await self._gone.wait()
-        self._core.close(self._loop.time())
-        self._pump.touch()
-        await self._gone.wait()
+        try:
+            self._core.goaway()
+            self._pump.touch()
+            if wait > 0:
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(wait):
+                        await self._gone.wait()
+            self._core.close(self._loop.time())
+            self._pump.touch()
+            await self._gone.wait()
+        finally:
+            if not self._gone.is_set():
+                self.abort()
 
     async def wait_closed(self) -> None:
         """Return when the connection is over, whoever ended it."""
@@ -289,12 +302,15 @@ class Client:
         Raises:
             ConnectError: it did not.
         """
-        await self._handshake
+        await self._decided.wait()
+        if not self._usable:
+            raise self._connect_error()
 
     # -- for streams
 
     def send(self, request_id: bytes, data: bytes, *, end: bool) -> bool:
         """Queue a message; False if it has to wait for room (FLW-010)."""
+        check_message(data)
         taken = self._core.send_message(request_id, data, end=end)
         self._pump.touch()
         return taken
@@ -314,10 +330,18 @@ class Client:
         self._core.awaiting(request_id)
         self._pump.touch()
 
-    def abandon(self, request_id: bytes) -> None:
-        """Kill a request whose stream was let go, from whatever thread the collector runs in."""
-        if not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self.kill, request_id)
+    def let_go(self, request_id: bytes, inbox: _Inbox) -> None:
+        """Kill a request that is not over, and give back the credit of what nobody will read."""
+        if not inbox.finished:
+            self.kill(request_id)
+        while inbox.messages:
+            _, cost = inbox.messages.popleft()
+            self.consumed(request_id, cost)
+
+    def abandon(self, request_id: bytes, inbox: _Inbox) -> None:
+        """Let a request go, from whatever thread the collector runs in."""
+        with suppress(RuntimeError):  # the loop is closed
+            self._loop.call_soon_threadsafe(self.let_go, request_id, inbox)
 
     # -- events
 
@@ -344,40 +368,48 @@ class Client:
                 if request_id in self._sinks:
                     self._sinks[request_id].on_writable()
             case HandshakeDone():
-                if not self._handshake.done():
-                    self._handshake.set_result(None)
+                self._usable = True
+                self._decided.set()
             case ConnectionEnded():
                 self._ended = event
-                if not self._handshake.done():
-                    self._handshake.set_exception(self._connect_error(event))
 
     def _on_closed(self) -> None:
+        self._decided.set()
         self._gone.set()
 
-    def _connect_error(self, event: ConnectionEnded) -> ConnectError:
-        """Say why the connection never became usable."""
-        kind: type[ConnectError] = ConnectError
-        reason = event.message or "the connection was closed during the handshake"
-        if event.requirement == "HSK-004":
-            kind = VersionRefused
-        elif event.code == ErrorCode.HANDSHAKE_TIMEOUT or event.requirement in _TIMEOUTS:
-            kind, reason = HandshakeTimedOut, "no complete handshake in time"
-        elif event.by_peer and event.code is not None:
-            kind = ConnectionRefused
-        elif event.requirement == "HSK-002" or event.code is None:
-            kind = NotWorker
-            if not event.requirement:
-                reason = "it closed the connection without a word of WMX"
-        return kind(
-            f"{self.target}: {reason}",
-            code=event.code,
-            code_name=_code_name(event.code),
-            by_peer=event.by_peer,
-            requirement=event.requirement,
+    def _over(self) -> ConnectionClosed:
+        """Say why the connection takes no requests."""
+        if (ended := self._ended) is None:
+            return ConnectionClosed("the connection is about to end and takes no new requests")
+        return ConnectionClosed(
+            f"the connection is over: {ended.message}",
+            code=ended.code,
+            code_name=_code_name(ended.code),
+            by_peer=ended.by_peer,
+            requirement=ended.requirement,
         )
 
-
-_TIMEOUTS = ("HSK-008", "HSK-010")
+    def _connect_error(self) -> ConnectError:
+        """Say why the connection never became usable."""
+        over = self._over()
+        kind: type[ConnectError] = ConnectError
+        reason = "the connection ended during the handshake"
+        if over.requirement == "HSK-002":
+            kind, reason = NotWorker, "what answers there does not speak WMX"
+        elif over.requirement == "HSK-004":
+            kind, reason = VersionRefused, "no common version"
+        elif over.requirement == "HSK-008" or over.code == ErrorCode.HANDSHAKE_TIMEOUT:
+            kind, reason = HandshakeTimedOut, "no complete handshake in time"
+        elif over.code is not None:
+            kind = ConnectionRefused if over.by_peer else ConnectError
+            reason = self._ended.message if self._ended else reason
+        return kind(
+            f"{self.target}: {reason}",
+            code=over.code,
+            code_name=over.code_name,
+            by_peer=over.by_peer,
+            requirement=over.requirement,
+        )
 
 
 def _code_name(code: int | None) -> str | None:
@@ -390,7 +422,7 @@ def _code_name(code: int | None) -> str | None:
 def _failure(event: ResponseFailed) -> RequestFailed:
     """Turn the last event of a request into the exception that its caller gets."""
     name = _code_name(event.code)
-    kind = failure(event.code, name)
+    kind = failure(event.code, name, local=event.local)
     return kind(
         outcome=event.outcome,
         code=event.code,
@@ -565,8 +597,11 @@ class Stream:
         Raises:
             MessageTooLarge: the worker takes no message of this size.
             RequestClosed: the request is over, killed or ended.
+            LocalProtocolError: another task is sending on this stream.
         """
         inbox = self._inbox
+        if inbox.writable is not None:
+            raise LocalProtocolError("two tasks send on one stream")
         while not self._client.send(self.request_id, data, end=end):
             inbox.writable = asyncio.get_running_loop().create_future()
             try:
@@ -607,12 +642,7 @@ class Stream:
 
     async def aclose(self) -> None:
         """Kill the request if it is not over, and drop what was not read."""
-        inbox = self._inbox
-        if not inbox.finished:
-            self.kill()
-        while inbox.messages:
-            _, cost = inbox.messages.popleft()
-            self._client.consumed(self.request_id, cost)
+        self._client.let_go(self.request_id, self._inbox)
 
     async def __aenter__(self) -> Stream:
         return self
@@ -621,5 +651,6 @@ class Stream:
         await self.aclose()
 
     def __del__(self) -> None:
-        if not self._inbox.finished:
-            self._client.abandon(self.request_id)
+        inbox = self._inbox
+        if inbox.messages or not inbox.finished:
+            self._client.abandon(self.request_id, inbox)

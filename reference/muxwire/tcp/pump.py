@@ -2,12 +2,14 @@
 
 Rules of this file: it is the only code that touches a transport.  It decides nothing; the core says
 what to write, when to wake it and how to close.  Output of one turn of the loop leaves in as few
-writes as possible, and reading never waits for writing (FLW-011).
+writes as possible, and reading never waits for writing (FLW-011).  A fault of ours resets the
+connection; it never leaves one behind that does nothing.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
 import struct
 from collections.abc import Callable
@@ -17,10 +19,14 @@ from typing import Any, cast
 from muxwire._generated.registries import BATCH_SIZE
 from muxwire.core.closing import CloseAction
 from muxwire.core.connection import Connection
-from muxwire.core.events import Event
+from muxwire.core.events import ConnectionEnded, Event, GoawayReceived
+
+logger = logging.getLogger("muxwire.connection")
 
 UNSENT_LIMIT = 2 * BATCH_SIZE
 """Octets that may wait outside the core, where nothing can overtake them any more (FAI-005)."""
+
+_LOGGED = (GoawayReceived, ConnectionEnded)
 
 
 class Pump(asyncio.Protocol):
@@ -45,7 +51,9 @@ class Pump(asyncio.Protocol):
         self._on_closed = on_closed
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
-        self._timer: asyncio.TimerHandle | None = None
+        self._peer: Any = None
+        self._timer: asyncio.Handle | None = None
+        self._timer_at = 0.0
         self._scheduled = False
         self._paused = False
         self._eof_written = False
@@ -57,6 +65,7 @@ class Pump(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Take the transport."""
         self._transport = cast("asyncio.Transport", transport)
+        self._peer = transport.get_extra_info("peername")
         self._transport.set_write_buffer_limits(high=UNSENT_LIMIT)
         _limit_unsent(self._transport)
         self._turn()
@@ -84,12 +93,13 @@ class Pump(asyncio.Protocol):
     def connection_lost(self, error: Exception | None) -> None:
         """Tell the core and whoever waits for the end."""
         del error
-        if self._timer is not None:
-            self._timer.cancel()
+        self._disarm()
         self._transport = None
-        self._core.receive_eof(self._loop.time())
-        self._deliver()
-        self._on_closed()
+        try:
+            self._core.receive_eof(self._loop.time())
+            self._deliver()
+        finally:
+            self._on_closed()
 
     # -- what the users of the core call
 
@@ -104,26 +114,60 @@ class Pump(asyncio.Protocol):
         if self._transport is not None:
             _reset(self._transport)
 
-    def extra(self, name: str) -> Any:
-        """Return what the transport knows under `name`, or None."""
-        return None if self._transport is None else self._transport.get_extra_info(name)
-
     # -- one turn
 
     def _turn(self) -> None:
         """Deliver events and write output until neither is left, then close or wait."""
         self._scheduled = True
-        self._deliver()
-        while self._write():
+        try:
             self._deliver()
-        self._scheduled = False
-        self._carry_out()
-        self._arm()
+            while self._write():
+                self._deliver()
+            self._carry_out()
+            self._arm()
+        except Exception:
+            self._fault()
+        finally:
+            self._scheduled = False
 
     def _deliver(self) -> None:
+        """Deliver every event, whatever becomes of the others: a lost one hangs a caller."""
         while events := self._core.events():
             for event in events:
-                self._on_event(event)
+                try:
+                    if isinstance(event, _LOGGED):
+                        self._log(event)
+                    self._on_event(event)
+                except Exception:
+                    self._fault()
+
+    def _fault(self) -> None:
+        logger.exception("an internal fault; the connection is reset")
+        self.abort()
+
+    def _log(self, event: GoawayReceived | ConnectionEnded) -> None:
+        """Log the peer's GOAWAY, and the end of the connection (OBS-005)."""
+        if isinstance(event, GoawayReceived):
+            logger.info(
+                "GOAWAY received: peer=%s code=%#x last_ordinal=%d grace_ms=%d message=%r",
+                self._peer and self._peer[:2],
+                event.code,
+                event.last_ordinal,
+                event.grace_ms,
+                event.message,
+            )
+        else:
+            logger.info(
+                "connection ended: peer=%s code=%s by_peer=%s requirement=%s last_ordinal=%d "
+                "requests_lost=%d message=%r",
+                self._peer and self._peer[:2],
+                None if event.code is None else f"{event.code:#x}",
+                event.by_peer,
+                event.requirement or "-",
+                event.last_ordinal,
+                event.lost,
+                event.message,
+            )
 
     def _write(self) -> bool:
         """Write what the core gives; tell whether there may be events because of it."""
@@ -153,15 +197,17 @@ class Pump(asyncio.Protocol):
         transport = self._transport
         if transport is None:
             return
-        match self._core.close_action:
-            case CloseAction.LINGER:
-                if not self._paused and not self._eof_written:
-                    self._eof_written = True
-                    transport.write_eof()
-            case CloseAction.CLOSE:
-                transport.close()
-            case CloseAction.ABORT:
-                _reset(transport)
+        action = self._core.close_action
+        if action is CloseAction.ABORT:
+            _reset(transport)
+        elif action is CloseAction.NONE or self._paused or transport.is_closing():
+            return  # what the core has written goes first; the core's deadline bounds the wait
+        elif action is CloseAction.CLOSE:
+            transport.close()
+        elif not self._eof_written:
+            self._eof_written = True
+            with suppress(OSError):  # the peer was faster, and has reset the connection
+                transport.write_eof()
 
     def _arm(self) -> None:
         """Arm the one timer; one that is early enough already is left alone."""
@@ -169,25 +215,34 @@ class Pump(asyncio.Protocol):
         if when is None or self._transport is None:
             return
         if self._timer is not None:
-            if self._timer.when() <= when:
+            if self._timer_at <= when:
                 return
             self._timer.cancel()
+        self._timer_at = when
         self._timer = self._loop.call_at(when, self._due)
+
+    def _disarm(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
     def _due(self) -> None:
         """Let what waits in the socket be read first (HBT-003), then act."""
+        self._timer = None
         when = self._core.next_timeout()
-        if when is not None and when > self._loop.time():
-            self._timer = None
+        if when is not None and when <= self._loop.time():
+            self._timer = self._loop.call_soon(self._expired)
+        else:
             self._arm()
-            return
-        self._timer = self._loop.call_later(0, self._expired)
 
     def _expired(self) -> None:
         self._timer = None
         now = self._loop.time()
-        self._report(now)
-        self._core.handle_timeout(now)
+        try:
+            self._report(now)
+            self._core.handle_timeout(now)
+        except Exception:
+            self._fault()
         self._turn()
 
 

@@ -11,6 +11,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Coroutine, Mapping
+from contextlib import suppress
 from functools import partial
 from typing import Any, TypeAlias
 
@@ -18,7 +19,6 @@ from muxwire import conformance_subjects
 from muxwire._generated.registries import PENDING_HANDSHAKES, ErrorCode
 from muxwire.core.config import Config
 from muxwire.core.events import (
-    ConnectionEnded,
     Event,
     HandlerCancelled,
     MessageReceived,
@@ -30,7 +30,14 @@ from muxwire.core.events import (
 from muxwire.core.statistics import Statistics
 from muxwire.core.worker import WorkerConnection
 from muxwire.errors import InvalidArgument, LocalProtocolError
-from muxwire.handlers import Handler, Request, decode_headers, run
+from muxwire.handlers import (
+    Handler,
+    Request,
+    check_message,
+    decode_headers,
+    encode_text,
+    run,
+)
 from muxwire.tcp.address import render
 from muxwire.tcp.pump import Pump
 from muxwire.version import VERSION
@@ -63,7 +70,8 @@ class Worker:
         conformance: Whether to offer the `conformance.*` subjects (SEC-003).
 
     Raises:
-        InvalidArgument: `max_connections` or `max_pending` is below 1.
+        InvalidArgument: `max_connections` or `max_pending` is below 1, or `handlers` are not
+            functions by name.
     """
 
     def __init__(
@@ -85,14 +93,19 @@ class Worker:
         offered = dict(handlers)
         if conformance:
             offered |= conformance_subjects.subjects(self)
-        self._handlers = {subject.encode(): handler for subject, handler in offered.items()}
+        for subject, handler in offered.items():
+            if not isinstance(subject, str) or not callable(handler):
+                raise InvalidArgument(f"no function by a name: {subject!r}: {handler!r}")
+        self._handlers = {encode_text(subject): handler for subject, handler in offered.items()}
         self._max_pending = max_pending
         self._nonce = os.urandom(8).hex()
         self._servers: list[asyncio.Server] = []
-        self._pending: dict[_Served, None] = {}
-        self._admitted: set[_Served] = set()
+        self._connections: set[_Served] = set()
+        self._pending: dict[_Served, None] = {}  # of these, oldest first
+        self._admitted: set[_Served] = set()  # of these
         self._tasks: set[_Task] = set()
         self._idle = asyncio.Event()
+        self._leaving = False
 
     # -- life
 
@@ -104,6 +117,7 @@ class Worker:
         """
         loop = asyncio.get_running_loop()
         start = _starter(loop)
+        self._leaving = False
         server = await loop.create_server(lambda: self._accept(start), host, port, backlog=1_024)
         self._servers.append(server)
 
@@ -119,12 +133,20 @@ class Worker:
         Args:
             grace: Seconds that running requests have; the configured grace by default (CLS-011).
         """
-        self._stop_listening()
+        self._leaving = True
+        for server in self._servers:
+            server.close()
+        self._servers.clear()
         seconds = self.config.drain_grace if grace is None else grace
-        for served in [*self._pending, *self._admitted]:
+        for served in [*self._connections]:
             served.drain(round(seconds * 1000))
-        await self._wait_closed(seconds + 2 * self.config.linger)
-        await self._end_handlers()
+        linger = self.config.linger
+        if not await self._closed_within(seconds + 2 * linger):
+            for served in [*self._connections]:  # the core has not ended these in time
+                served.abort()
+            await self._closed_within(linger)
+        if self._tasks:  # all have been told to end by now; those that refuse are left alone
+            await asyncio.wait(self._tasks, timeout=linger)
 
     async def close(self) -> None:
         """End every request now and return when all is closed."""
@@ -138,51 +160,50 @@ class Worker:
     async def __aexit__(self, *_: object) -> None:
         await self.close()
 
-    def _stop_listening(self) -> None:
-        for server in self._servers:
-            server.close()
-        self._servers.clear()
-
-    async def _wait_closed(self, seconds: float) -> None:
-        """Wait for the connections, and cut off what the core has not ended in time."""
-        if self._pending or self._admitted:
+    async def _closed_within(self, seconds: float) -> bool:
+        if self._connections:
             self._idle.clear()
-            try:
+            with suppress(TimeoutError):
                 async with asyncio.timeout(seconds):
                     await self._idle.wait()
-            except TimeoutError:
-                for served in [*self._pending, *self._admitted]:
-                    served.abort()
+        return not self._connections
 
-    async def _end_handlers(self) -> None:
-        """Cancel the handlers that still run, and leave those alone that refuse to end."""
-        for task in self._tasks:
-            task.cancel()
-        if self._tasks:
-            await asyncio.wait(self._tasks, timeout=self.config.linger)
+    @property
+    def running_handlers(self) -> int:
+        """Handlers that run now, those included that have outlived their connection."""
+        return len(self._tasks)
 
     # -- connections
 
     def _accept(self, start: _Start) -> Pump:
         served = _Served(self, start)
+        self._connections.add(served)
         self._pending[served] = None
-        if len(self._pending) > self._max_pending:  # HSK-011: the oldest goes
-            next(iter(self._pending)).drain(0)
+        if self._leaving:  # accepted by the kernel before the listener was closed
+            self._push_out(served)
+        elif len(self._pending) > self._max_pending:  # HSK-011: the oldest goes
+            self._push_out(next(iter(self._pending)))
         return served.pump
+
+    def _push_out(self, served: _Served) -> None:
+        """Close a pending connection, without an octet."""
+        del self._pending[served]
+        served.drain(0)
 
     def admit(self, served: _Served) -> bool:
         """Decide whether a connection whose preface is complete may stay (HSK-011)."""
+        self._pending.pop(served, None)
         if len(self._admitted) >= self.max_connections:
             return False
-        self._pending.pop(served, None)
         self._admitted.add(served)
         return True
 
     def forget(self, served: _Served) -> None:
         """Note that a connection is gone."""
+        self._connections.discard(served)
         self._pending.pop(served, None)
         self._admitted.discard(served)
-        if not self._pending and not self._admitted:
+        if not self._connections:
             self._idle.set()
 
     @property
@@ -229,7 +250,7 @@ class _Served:
         self._worker = worker
         self._start = start
         self._loop = loop
-        self._running: dict[bytes, tuple[Request, _Task]] = {}
+        self._running: dict[bytes, tuple[Request, _Responder, _Task]] = {}
         self.core = WorkerConnection(
             worker.config,
             loop.time(),
@@ -252,13 +273,10 @@ class _Served:
         if isinstance(event, RequestReceived):
             self._on_request(event)
             return
-        if isinstance(event, ConnectionEnded):
-            self._log(event)
-            return
         entry = self._running.get(getattr(event, "request_id", b""))
         if entry is None:
             return
-        request, task = entry
+        request, responder, task = entry
         match event:
             case MessageReceived():
                 request.feed_message(event.data, event.cost)
@@ -269,6 +287,7 @@ class _Served:
             case StopReceived():
                 request.feed_stop()
             case HandlerCancelled():
+                responder.cancelled = True
                 task.cancel()
             case Writable():
                 request.feed_writable()
@@ -290,55 +309,49 @@ class _Served:
         handler = self._worker.subjects[event.subject]
         task = self._start(run(handler, request, responder))
         if task.done():
+            self._ended(responder, task)
             return
-        self._running[event.request_id] = (request, task)
+        self._running[event.request_id] = (request, responder, task)
         self._worker.keep(task)
         task.add_done_callback(partial(self._ended, responder))
 
     def _ended(self, responder: _Responder, task: _Task) -> None:
+        """See to it that a request is answered, whatever became of its handler's task."""
         self._running.pop(responder.request_id, None)
-        if task.cancelled() and not responder.answered:  # STM-005: it never took a step
+        if task.cancelled():  # STM-005: it never took a step
             responder.fail(ErrorCode.CANCELLED, "")
-
-    def _log(self, event: ConnectionEnded) -> None:
-        """Log the end of a connection, once (OBS-005)."""
-        peer = self.pump.extra("peername")
-        logger.info(
-            "connection ended: peer=%s code=%s by_peer=%s requirement=%s last_ordinal=%d "
-            "requests_lost=%d message=%r",
-            peer[:2] if peer else None,
-            None if event.code is None else f"{event.code:#x}",
-            event.by_peer,
-            event.requirement or "-",
-            event.last_ordinal,
-            event.lost,
-            event.message,
-        )
+        elif error := task.exception():
+            logger.error("a handler ended in an unexpected way", exc_info=error)
+            responder.fail(ErrorCode.APPLICATION_ERROR, "the handler failed")
 
 
 class _Responder:
     """Answers one request through its connection."""
 
-    __slots__ = ("_core", "_pump", "_served", "answered", "request_id")
+    __slots__ = ("_answered", "_core", "_pump", "_served", "cancelled", "request_id")
 
     def __init__(self, served: _Served, request_id: bytes) -> None:
         self._served = served
         self._core = served.core
         self._pump = served.pump
         self.request_id = request_id
-        self.answered = False
+        self.cancelled = False
+        self._answered = False
 
     def send_headers(self, headers: list[tuple[bytes, bytes]]) -> None:
         self._core.send_headers(self.request_id, headers)
         self._pump.touch()
 
     def send_message(self, data: bytes) -> bool:
+        check_message(data)
+        if self.cancelled:
+            raise asyncio.CancelledError
         taken = self._core.send_message(self.request_id, data)
         self._pump.touch()
         return taken
 
     def finish(self, trailers: list[tuple[bytes, bytes]]) -> None:
-        self.answered = True
+        self._answered = True
         self._pump.touch()
         try:
             self._core.finish(self.request_id, trailers)
@@ -354,14 +367,16 @@ class _Responder:
         retry_after_ms: int = 0,
         non_retryable: bool = False,
     ) -> None:
-        if self.answered:
+        if self._answered:
             return
-        self.answered = True
+        check_message(detail)
+        code, retry_after_ms = int(code), max(0, int(retry_after_ms))
+        self._answered = True
         self._pump.touch()
         self._core.fail(
             self.request_id,
             code,
-            message,
+            str(message),
             detail=detail,
             retry_after_ms=retry_after_ms,
             non_retryable=non_retryable,

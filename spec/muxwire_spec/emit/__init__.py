@@ -1,5 +1,6 @@
-"""Emitters: pure functions from the IR to files, and the command that writes or checks them.
+"""Emitters: pure functions from the IR to files, and what they share.
 
-An emitter returns `{path relative to the repository: octets}`. `EMITTERS` lists them all, so the
-set of generated files is known and a file that no emitter makes is found (`generated.check`).
+An emitter returns `{path relative to the repository: octets}`. Those that the prose has a part in
+get its text as well. `generated.expected` calls them all, so the set of generated files is known
+and a file that no emitter makes is found.
 """

@@ -25,18 +25,13 @@ class ProseError(ValueError):
     """A region cannot be filled; the message starts with file:line."""
 
 
-def emit(spec: ir.Spec, texts: Mapping[str, str]) -> dict[str, bytes]:
-    """Return the chapters, given by file name, with their regions filled.
-
-    Raises:
-        ProseError: a region has an unknown name or no end.
-    """
-    filled = fill_all(spec, texts)
-    return {f"{FOLDER}/{file}": text.encode() for file, text in filled.items()}
+def emit(texts: Mapping[str, str]) -> dict[str, bytes]:
+    """Return filled chapters, given by file name, as files of the repository."""
+    return {f"{FOLDER}/{file}": text.encode() for file, text in texts.items()}
 
 
 def fill_all(spec: ir.Spec, texts: Mapping[str, str]) -> dict[str, str]:
-    """Return the chapters as text with their regions filled, by file name.
+    """Return chapters, given by file name, with their regions filled.
 
     Raises:
         ProseError: a region has an unknown name or no end.

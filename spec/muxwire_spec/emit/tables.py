@@ -9,8 +9,13 @@ from muxwire_spec import model as ir
 
 def markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """Return a table; a vertical bar in a cell is escaped."""
-    lines = [list(head), ["---"] * len(head), *(list(row) for row in rows)]
-    return "\n".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |" for line in lines)
+    lines = [_line(head), "|" + "---|" * len(head), *(_line(row) for row in rows)]
+    return "\n".join(lines)
+
+
+def _line(cells: Sequence[str]) -> str:
+    escaped = " | ".join(cell.replace("|", r"\|") for cell in cells)
+    return f"| {escaped} |"
 
 
 def number(value: int) -> str:
@@ -70,7 +75,7 @@ def _field(spec: ir.Spec, field: ir.Field, path: str) -> Iterator[tuple[str, str
             yield name, size, field.doc, _list_rule(node)
             yield from _fields(spec, node.item, f"{path}{field.name}[].")
         case _:
-            yield name, _size(field.node), field.doc, _rule(spec, field.node)
+            yield name, _size(field.node), field.doc, _rule(spec, field.node, path)
 
 
 def _size(node: ir.Node) -> str:
@@ -90,7 +95,7 @@ def _size(node: ir.Node) -> str:
     raise TypeError(f"{node!r} has no size of its own")
 
 
-def _rule(spec: ir.Spec, node: ir.Node) -> str:
+def _rule(spec: ir.Spec, node: ir.Node, path: str) -> str:
     match node:
         case ir.Const(base=base, value=value, breach=breach):
             return f"0x{value:0{base.bits // 4}X}, else {_error(breach)}"
@@ -104,7 +109,7 @@ def _rule(spec: ir.Spec, node: ir.Node) -> str:
                 rule += f"; {' and '.join(exclusive)} together: {_error(breach)}"
             return rule
         case ir.Counted(of=of):
-            return f"the number of `{of}`"
+            return f"the number of `{path}{of}`"
         case ir.Reserved():
             return "sent as 0, ignored on receipt"
     return ""
@@ -186,9 +191,16 @@ def _frame(spec: ir.Spec, kind: ir.FrameKind) -> tuple[str, ...]:
         ", ".join(kind.senders),
         _IDS[kind.scope],
         ", ".join(flag.name for flag in flags if kind.flags & flag.value) or "none",
-        ", ".join(f"with {flag}: {name}" if flag else name for flag, name in kind.payloads),
+        _payloads(spec, kind),
         _octets(spec, kind),
     )
+
+
+def _payloads(spec: ir.Spec, kind: ir.FrameKind) -> str:
+    if len(kind.payloads) > 1:
+        return "; ".join(f"{flag}: {n}" if flag else f"else {n}" for flag, n in kind.payloads)
+    (_, name), *_ = kind.payloads
+    return name if spec.layout(name).fields else "none"
 
 
 def _octets(spec: ir.Spec, kind: ir.FrameKind) -> str:

@@ -226,7 +226,7 @@ GOLDEN: tuple[Golden, ...] = (
     Golden(
         vector=vector(
             "V11",
-            "CLS-004 PAY-001",
+            "PAY-001 CLS-003 RID-005",
             bytes.fromhex(
                 """
                 f7 03 00 06 00 00 00 00 00 00 00 00 00 00 00 17
@@ -236,6 +236,7 @@ GOLDEN: tuple[Golden, ...] = (
                 """
             ),
             "GOAWAY, a drain, last_ordinal 3, grace 30 s",
+            to="client",
         ),
         kind="GOAWAY",
         fields={

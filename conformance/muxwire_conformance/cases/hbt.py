@@ -1,0 +1,201 @@
+"""Liveness, first part: HBT-001 to HBT-004."""
+
+from __future__ import annotations
+
+import time
+from itertools import pairwise
+
+from muxwire_conformance import wire
+from muxwire_conformance.case import case
+from muxwire_conformance.cases._steps import LONG_MS, declare, not_applicable_unless
+from muxwire_conformance.context import Context
+from muxwire_conformance.dialogue import Connection
+from muxwire_conformance.transport import Direction
+
+WATCHED = 2.4
+MOST_IDLE = 10.0
+NEEDS = ["conformance"]
+
+
+def _idle(conn: Connection) -> float:
+    """Return the worker's own idle timeout in seconds, if it is short enough to try."""
+    idle = conn.peer_settings["IDLE_TIMEOUT_MS"] / 1_000
+    not_applicable_unless(idle <= MOST_IDLE, f"IDLE_TIMEOUT_MS is {idle:g} s, too long to wait")
+    return idle
+
+
+async def _pause(conn: Connection, seconds: float) -> None:
+    await conn.until(lambda: False, seconds)
+
+
+# -- HBT-001 -----------------------------------------------------------------------------------
+
+
+def _declare_regular(name: str, title: str, *, requests: int) -> None:
+    async def regular(ctx: Context) -> None:
+        conn = await ctx.ready({"IDLE_TIMEOUT_MS": 1_000})
+        for _ in range(requests):
+            conn.open("conformance.sleep", {"ms": LONG_MS})
+        await conn.fence()
+        conn.stay_silent()
+        conn.auto_pong = True
+        number, started = len(conn.frames), time.monotonic()
+        step = conn.peer_settings["IDLE_TIMEOUT_MS"] / 3_000
+        limit = conn.watcher.connection_limit
+        while time.monotonic() - started < WATCHED:
+            # The judge keeps alive with credit, since a PING of its own would be answered.
+            limit += 1
+            conn.send(wire.window_update(limit))
+            await _pause(conn, min(step, WATCHED))
+        chunks = conn.transport.recording.chunks
+        seen = [chunk.at for chunk in chunks if chunk.direction is Direction.RECEIVED]
+        times = [started, *(at for at in seen if at > started), time.monotonic()]
+        gap = max(later - earlier for earlier, later in pairwise(times))
+        bound = ctx.patience.bound(0.6)
+        good = bound is None or gap <= bound
+        ctx.check(
+            "regular", good, expected="something every 0.5 s", actual=f"{gap:.3f} s of silence"
+        )
+        others = [frame for frame in conn.frames[number:] if frame.name != "PING"]
+        others = [frame for frame in others if not frame.extension]
+        actual = others[0] if others else None
+        ctx.check("pings", not others, expected="only PING", actual=actual, frame=actual)
+
+    features = NEEDS if requests else []
+    checks = ["regular", "pings"]
+    declare(f"HBT-001/{name}", title, regular, checks=checks, features=features, timed=True)
+
+
+_declare_regular(
+    "idle-connection",
+    "On an idle connection the worker sends a PING at least every half of the client's timeout.",
+    requests=0,
+)
+_declare_regular(
+    "handlers-at-work",
+    "While handlers run and nothing else is to be sent the worker sends PINGs just the same.",
+    requests=10,
+)
+
+
+# -- HBT-002 -----------------------------------------------------------------------------------
+
+
+def _declare_pong(name: str, title: str, count: int) -> None:
+    async def pong(ctx: Context) -> None:
+        conn = await ctx.ready()
+        nonces = [ctx.nonce() for _ in range(count)]
+        conn.send(b"".join(wire.ping(nonce) for nonce in nonces))
+
+        def answered() -> list[bytes]:
+            return [frame.payload for frame in conn.frames if frame.name == "PONG"]
+
+        await conn.until(lambda: len(answered()) >= count, ctx.patience.bound(1.0))
+        same = sorted(answered()) == sorted(nonces)
+        words = "the same octets in PONGs within 1 s"
+        ctx.check("same-octets", same, expected=words, actual=[one.hex() for one in answered()])
+
+    declare(f"HBT-002/{name}", title, pong, checks=["same-octets"])
+
+
+_declare_pong("one-ping", "A PING is answered within 1 s by a PONG with the same octets.", 1)
+_declare_pong("eight-pings", "Each of 8 PINGs in one write is answered with its own octets.", 8)
+
+
+@case("HBT-002/before-settings-ack", checks=["answered"])
+async def before_settings_ack(ctx: Context) -> None:
+    """A PING right behind the client's SETTINGS is answered like any other."""
+    conn = await ctx.connect()
+    nonce = ctx.nonce()
+    conn.send(wire.preface(), conn.settings(), wire.ping(nonce))
+    await conn.expect("SETTINGS")
+    await conn.expect("SETTINGS_ACK")
+    expected = "PONG with the same octets"
+    await conn.expect(
+        lambda frame: frame.name == "PONG" and frame.payload == nonce,
+        check="answered",
+        expected=expected,
+    )
+
+
+async def _expect_pong(ctx: Context, conn: Connection, *, check: str) -> None:
+    nonce = ctx.nonce()
+    conn.send(wire.ping(nonce))
+    await conn.expect(
+        lambda frame: frame.name == "PONG" and frame.payload == nonce,
+        check=check,
+        within=1.0,
+        expected="PONG with the same octets",
+    )
+
+
+@case("HBT-002/beside-a-response", checks=["answered"], features=NEEDS)
+async def beside_a_response(ctx: Context) -> None:
+    """A PING is answered within 1 s while responses keep the connection busy."""
+    conn = await ctx.ready()
+    stream = conn.open("conformance.source", {"bytes": 65_536, "messages": 500}, discard=True)
+    await conn.until(lambda: stream.octets > 0, ctx.patience.seconds)
+    for _ in range(8):
+        await _expect_pong(ctx, conn, check="answered")
+    stream.kill()
+
+
+# -- HBT-003, HBT-004 --------------------------------------------------------------------------
+
+
+@case("HBT-004/octets-of-one-frame", checks=["alive"], timed=True)
+async def octets_of_one_frame(ctx: Context) -> None:
+    """Every octet restarts the idle timer, also those in the middle of a frame."""
+    conn = await ctx.ready()
+    idle = _idle(conn)
+    nonce = ctx.nonce()
+    octets = wire.ping(nonce)
+    await conn.fence()
+    conn.stay_silent()
+    await _pause(conn, 0.65 * idle)
+    for start in range(0, len(octets), 4):
+        conn.send(octets[start : start + 4])
+        await _pause(conn, 0.65 * idle / 10)
+    await conn.expect(
+        lambda frame: frame.name == "PONG" and frame.payload == nonce,
+        check="alive",
+        expected="PONG on a connection that is alive",
+    )
+
+
+async def _expect_timeout(ctx: Context, conn: Connection) -> None:
+    idle = _idle(conn)
+    started = time.monotonic()
+    await conn.fence()  # its PING is the last that the worker hears
+    conn.stay_silent()
+    frame = await conn.expect_connection_error("HEARTBEAT_TIMEOUT", within=idle + 2.0)
+    if frame is not None:
+        took = frame.at - started
+        good = took >= idle - 0.01
+        ctx.check("not-early", good, expected=f"{idle:g} s or more", actual=f"{took:.3f} s")
+
+
+@case(
+    "HBT-003/silence",
+    checks=["goaway", "end", "not-early"],
+    twin="HBT-002/one-ping",
+    timed=True,
+)
+async def silence(ctx: Context) -> None:
+    """A peer that is silent for the whole idle timeout gets HEARTBEAT_TIMEOUT, and not earlier."""
+    conn = await ctx.ready()
+    await _expect_timeout(ctx, conn)
+
+
+@case(
+    "HBT-004/request-in-progress",
+    checks=["goaway", "end", "not-early"],
+    twin="HBT-002/one-ping",
+    features=NEEDS,
+    timed=True,
+)
+async def request_in_progress(ctx: Context) -> None:
+    """A request in progress does not suspend the rule: a silent peer is given up all the same."""
+    conn = await ctx.ready()
+    conn.open("conformance.sleep", {"ms": LONG_MS})
+    await _expect_timeout(ctx, conn)

@@ -1,0 +1,198 @@
+"""Reports: valid at every moment, readable by programs, and a failure explained to people."""
+
+from __future__ import annotations
+
+import io
+import json
+import xml.etree.ElementTree as ET
+from pathlib import Path
+
+import pytest
+from muxwire_conformance import wire
+from muxwire_conformance.explain import decode, explain
+from muxwire_conformance.report.json import JsonReport
+from muxwire_conformance.report.junit import JunitReport, clean
+from muxwire_conformance.report.text import TextReport, wants_colour
+from muxwire_conformance.session import Summary
+from muxwire_conformance.transcript import KEEP_FIRST, KEEP_LAST, Entry, Transcript
+from muxwire_conformance.verdict import Check, Result, Verdict, Violation
+
+HEAD = {"target": "127.0.0.1:1", "seed": 7, "suite_version": "0", "info": {"name": "\x00x"}}
+NASTY = "control \x00\x1b[31m \x0b \ufffe \ud800 <&>\"' ]]>"
+
+
+def transcript() -> Transcript:
+    made = Transcript(label="connection 1", started=10.0)
+    made.sent(wire.preface() + wire.settings([("MAX_FRAME_SIZE", 65_536)]), 10.001)
+    made.sent(wire.ping(marker=0xF6), 10.002, marked=True, note="on purpose")
+    (frame,) = wire.Parser(with_preface=False).feed(wire.goaway("NO_ERROR"), 10.003)
+    made.received(frame)
+    made.sent(b"\x16\x03\x01" + bytes(9), 10.004)
+    made.event("connection closed (FIN) after 50 bytes", 10.005)
+    return made
+
+
+def result(verdict: Verdict, name: str = "FRM-002/bad-marker", **changes: object) -> Result:
+    values: dict[str, object] = {
+        "id": name,
+        "title": "A wrong marker is an error.",
+        "requirement": name[:7],
+        "level": "MUST",
+        "verdict": verdict,
+        "seconds": 0.25,
+        "checks": [Check(name="goaway", held=True, warning=True, expected="a", actual=NASTY)],
+    }
+    if verdict is not Verdict.PASS:
+        values |= {
+            "reason": f"check 'goaway' does not hold {NASTY}",
+            "expected": "GOAWAY",
+            "actual": NASTY,
+            "transcripts": [transcript()],
+            "violations": [Violation(requirement="FRM-007", text=NASTY)],
+        }
+    return Result(**{**values, **changes})  # type: ignore[arg-type]
+
+
+ALL = [result(verdict, f"FRM-00{n}/x") for n, verdict in enumerate(Verdict, 1)]
+ALL.append(result(Verdict.PASS, "HSK-003/y"))
+COUNTS = Summary(selected=7, ran=6, passed=2, failed=1, seconds=1.5)
+
+
+def test_json_is_a_whole_document_after_every_result(tmp_path: Path) -> None:
+    path = tmp_path / "run.json"
+    report = JsonReport(path, HEAD)
+    assert json.loads(path.read_text())["results"] == []
+    for count, one in enumerate(ALL, 1):
+        report.result(one)
+        document = json.loads(path.read_text())
+        assert len(document["results"]) == count
+        assert document["complete"] is False
+        assert document["summary"] is None
+    report.finish(COUNTS)
+    document = json.loads(path.read_text())
+    assert document["complete"] is True
+    assert document["summary"]["passed"] == 2
+    assert document["target"] == "127.0.0.1:1"
+    failed = next(entry for entry in document["results"] if entry["verdict"] == "FAIL")
+    assert failed["actual"] == NASTY
+    assert "--target 127.0.0.1:1 --seed 7" in failed["rerun"]
+    entries = failed["connections"][0]["entries"]
+    assert [entry["marked"] for entry in entries].count(True) == 1
+    assert bytes.fromhex(entries[2]["hex"]) == wire.ping(marker=0xF6)
+
+
+def test_json_of_an_interrupted_run_says_so(tmp_path: Path) -> None:
+    path = tmp_path / "run.json"
+    report = JsonReport(path, HEAD)
+    report.finish(Summary(selected=3, interrupted=True))
+    document = json.loads(path.read_text())
+    assert document["complete"] is False
+    assert document["summary"]["interrupted"] is True
+
+
+def test_junit_is_xml_that_counts_right(tmp_path: Path) -> None:
+    path = tmp_path / "run.xml"
+    report = JunitReport(path, HEAD)
+    for one in ALL:
+        report.result(one)
+    report.finish(COUNTS)
+    text = path.read_text(encoding="utf-8")
+    assert not any(ord(letter) < 32 and letter not in "\t\n\r" for letter in text)
+    root = ET.fromstring(text)
+    assert {suite.get("name"): suite.get("tests") for suite in root} == {"FRM": "6", "HSK": "1"}
+    assert (root.get("failures"), root.get("errors"), root.get("skipped")) == ("1", "2", "1")
+    cases = {case.get("name"): case for case in root.iter("testcase")}
+    kinds = {
+        name: {child.tag for child in case} - {"properties", "system-out"}
+        for name, case in cases.items()
+    }
+    by_verdict = {one.verdict: kinds[one.id] for one in ALL[:6]}
+    assert by_verdict == {
+        Verdict.PASS: set(),
+        Verdict.FAIL: {"failure"},
+        Verdict.WARN: set(),
+        Verdict.NOT_APPLICABLE: {"skipped"},
+        Verdict.INCONCLUSIVE: {"error"},
+        Verdict.ERROR: {"error"},
+    }
+    failed = cases["FRM-002/x"]
+    assert "marker" in (failed.findtext("system-out") or "")
+    assert failed.get("classname") == "muxwire_conformance.worker.tcp"
+
+
+def test_clean_leaves_text_alone() -> None:
+    text = "tab\t line\n caf\u00e9 \u4e2d \U0001f600"
+    assert clean(text) == text
+    assert clean("\x00\ud800\uffff") == "\ufffd" * 3
+
+
+def test_an_explanation_has_everything() -> None:
+    one = result(Verdict.FAIL)
+    lines = explain(one, target="127.0.0.1:1", seed=7)
+    text = "\n".join(lines)
+    assert lines[0] == "FAIL FRM-002/bad-marker"
+    assert "rule      FRM-002 MUST, 02-framing.md:" in text
+    assert "expected  GOAWAY" in text
+    assert "actual    control" in text
+    assert "FRM-007" in text
+    marked = [line for line in lines if ">>>" in line]
+    assert len(marked) == 1
+    assert "judge" in marked[0]
+    assert any("^^ FRM-002 PROTOCOL_ERROR" in line for line in lines)
+    assert lines[-1].strip() == (
+        "muxwire-conformance check FRM-002/bad-marker --target 127.0.0.1:1 --seed 7 -v"
+    )
+    assert max(len(line) for line in lines) < 140
+
+
+@pytest.mark.parametrize("raw", [b"", b"\xf7WM", b"\xf7" * 40, wire.ping()[:31], bytes(100)])
+def test_any_octets_can_be_decoded(raw: bytes) -> None:
+    entry = Entry(at=0, who="judge", text="", raw=raw, length=len(raw))
+    assert bool(decode(entry)) == bool(raw)
+    entry = Entry(at=0, who="target", text="", raw=raw, length=10_000_000)
+    assert not any("^^" in line for line in decode(entry))
+
+
+def test_long_transcripts_keep_both_ends() -> None:
+    made = Transcript(label="x", started=0.0)
+    for number in range(1_000):
+        made.event(f"event {number}", float(number))
+    entries = made.entries()
+    assert len(entries) == KEEP_FIRST + 1 + KEEP_LAST
+    assert (entries[0].text, entries[-1].text) == ("event 0", "event 999")
+    assert "760 entries not kept" in entries[KEEP_FIRST].text
+
+
+def test_the_text_ends_with_the_summary() -> None:
+    for verbosity in (-1, 0, 1):
+        out = io.StringIO()
+        report = TextReport(out, target="h:1", seed=7, verbosity=verbosity)
+        for one in ALL:
+            report.result(one)
+        report.finish(COUNTS)
+        lines = out.getvalue().splitlines()
+        assert lines[-1] == COUNTS.line()
+        assert ("PASS FRM-001/x" in out.getvalue()) == (verbosity == 1)
+        assert ("FAIL FRM-002/x" in out.getvalue()) == (verbosity >= 0)
+        assert "\x1b[31;1m" not in out.getvalue()
+
+
+def test_colours() -> None:
+    out = io.StringIO()
+    report = TextReport(out, target="h:1", seed=7, colour=True)
+    report.result(result(Verdict.FAIL))
+    assert "\x1b[31;1mFAIL\x1b[0m FRM-002" in out.getvalue()
+    stream = io.StringIO()
+    assert not wants_colour(stream, {}, forbidden=False)
+    assert wants_colour(stream, {"FORCE_COLOR": "1"}, forbidden=False)
+    assert not wants_colour(stream, {"FORCE_COLOR": "1", "NO_COLOR": "1"}, forbidden=False)
+    assert not wants_colour(stream, {"FORCE_COLOR": "1"}, forbidden=True)
+
+
+def test_progress_is_removed_before_a_line() -> None:
+    out, terminal = io.StringIO(), io.StringIO()
+    report = TextReport(out, target="h:1", seed=7, progress=terminal)
+    report.show_progress(3, 9, ["FRM-002/bad-marker"])
+    report.say("line")
+    assert terminal.getvalue() == "[3/9] FRM-002/bad-marker\r" + " " * 24 + "\r"
+    assert out.getvalue() == "line\n"
