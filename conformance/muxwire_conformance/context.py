@@ -7,7 +7,7 @@ import json
 import random
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from muxwire_conformance.dialogue import Body, Connection
@@ -30,22 +30,17 @@ if TYPE_CHECKING:
 _T = TypeVar("_T")
 
 
-def declared_features(info: Mapping[str, Any]) -> frozenset[str]:
-    """Return what a target declared: its transports, and ``conformance`` if it answered info."""
-    transports = info.get("transports")
-    names = {str(name) for name in transports} if isinstance(transports, list) else set()
-    return frozenset(names | ({"conformance"} if info else set()))
-
-
 class Context:
     """One run of one case (or of its twin) against one target.
 
     Attributes:
         info: The target's answer to ``conformance.info``, empty if it has none.
+        features: What the target declared.
         rng: Random numbers that depend on the seed and the case's id only.
         twin_run: True while the legal form of a negative case runs.
         checks: The checks emitted so far.
         violations: Always-on rules that received frames broke.
+        bug: What went wrong in the judge itself while it read.
     """
 
     def __init__(
@@ -56,6 +51,7 @@ class Context:
         seed: int,
         case: Case | None = None,
         info: Mapping[str, Any] | None = None,
+        features: Iterable[str] = (),
         twin_run: bool = False,
         name: str = "",
     ) -> None:
@@ -63,12 +59,13 @@ class Context:
         self.patience = patience
         self.case = case
         self.info: dict[str, Any] = dict(info or {})
-        self.features = declared_features(self.info)
+        self.features = frozenset(features)
         self.twin_run = twin_run
         self.rng = random.Random(f"{seed}:{case.id if case else name}:{twin_run}")
         self.checks: list[Check] = []
         self.violations: list[Violation] = []
         self.connections: list[Connection] = []
+        self.bug: Exception | None = None
 
     # -- checks ----------------------------------------------------------------------------
 
@@ -142,21 +139,16 @@ class Context:
         await connection.handshake(settings)
         return connection
 
-    async def ask(self, subject: str, parameters: Mapping[str, object] | None = None) -> Any:
-        """Call a conformance subject on a connection of its own and return its JSON answer."""
-        connection = await self.ready()
-        answer = await connection.open(subject, parameters or {}).json()
-        await connection.close()
-        return answer
-
-    async def stats(self, **parameters: object) -> dict[str, Any]:
+    async def stats(self, **parameters: object) -> dict[str, int]:
         """Return ``conformance.stats``, asked on a second connection."""
-        answer = await self.ask("conformance.stats", parameters)
-        return dict(answer)
+        connection = await self.ready()
+        stats = await connection.stats(**parameters)
+        await connection.close()
+        return stats
 
     async def wait_for_stats(
-        self, connection: Connection, ready: Callable[[dict[str, Any]], bool], *, what: str = ""
-    ) -> dict[str, Any]:
+        self, connection: Connection, ready: Callable[[dict[str, int]], bool], *, what: str = ""
+    ) -> dict[str, int]:
         """Ask for statistics on a connection until they are as wanted; return the last ones.
 
         What the statistics show may follow a frame by a moment, so this polls. If they never
@@ -165,7 +157,7 @@ class Context:
         deadline = self.patience.within(None)
         started = time.monotonic()
         while True:
-            stats = dict(await connection.open("conformance.stats", {}).json())
+            stats = await connection.stats()
             if ready(stats):
                 return stats
             if deadline is not None and time.monotonic() - started > deadline:

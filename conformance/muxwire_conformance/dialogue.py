@@ -45,6 +45,12 @@ JUDGE_SETTINGS: Mapping[str, int] = {
 }
 """What the judge announces unless a case says otherwise; a grease setting is always added."""
 
+STATS = (
+    *("active", "peak", "opened", "cancelled", "connections"),
+    *("buffered_bytes", "rss_bytes", "cpu_ms"),
+)
+"""What ``conformance.stats`` has to tell."""
+
 Body = bytes | str | Mapping[str, object]
 
 
@@ -65,6 +71,7 @@ class Connection:
         self.peer_settings = {known.name: known.assumed for known in SETTINGS}
         self.settings_frame: Frame | None = None
         self.goaway: Frame | None = None
+        self._goaway_before: Frame | None = None
         self.frames: list[Frame] = []
         self.inbox: deque[Frame] = deque()
         self.streams: dict[bytes, Stream] = {}
@@ -87,6 +94,14 @@ class Connection:
     # -- what comes in ---------------------------------------------------------------------
 
     def _on_bytes(self, data: bytes, at: float) -> None:
+        try:
+            self._read(data, at)
+        except Exception as error:
+            # The event loop would log this and go on, and the case would judge what it did not see.
+            self.context.bug = self.context.bug or error
+        self._activity.set()
+
+    def _read(self, data: bytes, at: float) -> None:
         for item in self._parser.feed(data, at):
             self.transcript.received(item)
             if isinstance(item, Preface):
@@ -100,7 +115,6 @@ class Connection:
             self._parser.garbage += b" "
         if self._parser.lost is not None:
             self._lost()
-        self._activity.set()
 
     def _lost(self) -> None:
         fault = self._parser.lost
@@ -126,7 +140,10 @@ class Connection:
 
     def _dispatch(self, frame: Frame) -> None:
         if frame.type == wire.HEARTBEAT and frame.subtype == wire.PING:
-            if self.auto_pong and self._settings_sent and self._outgoing.between_frames:
+            # A mirror sends the judge's own PING back: its PONG would come back as an answer.
+            mirrored = frame.payload in self._fences
+            ready = self._settings_sent and self._outgoing.between_frames
+            if self.auto_pong and ready and not mirrored:
                 self._automatic(wire.pong(frame.payload))
         elif frame.type == wire.HEARTBEAT and frame.payload in self._fences:
             self._fences[frame.payload] = frame.at
@@ -195,6 +212,7 @@ class Connection:
             SuiteError: the case has no twin.
         """
         self.context.require_twin()
+        self._goaway_before = self.goaway
         if self.context.twin_run:
             self._write(instead_of)
         else:
@@ -380,6 +398,13 @@ class Connection:
         """Run one request to its success terminal and return its messages."""
         return await self.open(subject, body).result(check=check)
 
+    async def stats(self, **parameters: object) -> dict[str, int]:
+        """Return ``conformance.stats``, asked on this connection."""
+        answer = await self.open("conformance.stats", parameters).json()
+        if not all(isinstance(answer[name], int | float) for name in STATS):
+            self.fail(None, f"numbers for {', '.join(STATS)}", str(answer))
+        return dict(answer)
+
     # -- judging ---------------------------------------------------------------------------
 
     def hold(self, check: str | None) -> None:
@@ -541,12 +566,15 @@ class Connection:
         within: float | None = None,
         last_ordinal: int | None = None,
         also: Iterable[str] = (),
+        twin_ends: bool = False,
     ) -> Frame | None:
         """Expect CE(error): GOAWAY with this code, then the end of the connection.
 
         Emits ``goaway`` and ``end``. The exact code passes; another connection error code passes
         with a warning; a close without GOAWAY fails, and so does the PONG to a PING sent now,
-        which proves that the violation was passed over. In the run of a twin a fence must succeed.
+        which proves that the violation was passed over. A GOAWAY that came before the violation
+        was written, as on a connection that drains, does not count. In the run of a twin a fence
+        must succeed.
 
         Args:
             error: Name of the error code.
@@ -554,10 +582,12 @@ class Connection:
                 then. By default the usual deadline.
             last_ordinal: What the GOAWAY must say, if the case knows.
             also: Names of further codes that are as good.
+            twin_ends: The legal form ends the connection too: in the run of a twin a quiet end
+                must follow instead of a fence.
         """
         self.context.require_twin()
         if self.context.twin_run:
-            await self.fence()
+            await (self.expect_quiet_end() if twin_ends else self.fence())
             return None
         nonce = None
         if within is None and self._outgoing.between_frames:
@@ -571,7 +601,7 @@ class Connection:
 
         await self.until(decided, self.patience.within(within))
         expected = f"GOAWAY with {wire.code_name(wire.code(error))}"
-        frame = self.goaway
+        frame = self.goaway if self.goaway is not self._goaway_before else None
         if frame is None or frame.goaway is None:
             answered = nonce is not None and self._fences[nonce] is not None
             goes_on = "PONG to a later PING: the connection goes on" if answered else None
@@ -598,6 +628,51 @@ class Connection:
         self.hold(check)
         return self.transport.end
 
+    async def expect_quiet_end(self, *, check: str | None = None) -> End:
+        """Expect the end that a client's GOAWAY brings: a half-close, and no GOAWAY back."""
+        await self.until(lambda: self.goaway is not None, self.patience.seconds)
+        if self.goaway is not None:
+            words = "the end of the connection without a GOAWAY"
+            self.fail(check, words, str(self.goaway), self.goaway)
+        return await self.expect_end(check=check)
+
+    async def expect_outcome(
+        self,
+        stream: Stream,
+        error: str,
+        *,
+        check: str = "error",
+        not_processed: bool | None = None,
+        within: float | None = None,
+    ) -> Frame:
+        """Expect that a request ends with this error although no rule was broken; no twin needed.
+
+        Emits one check. That the connection goes on is for a ``fence`` afterwards.
+
+        Args:
+            stream: The request.
+            error: Name of the error code.
+            check: The check to emit.
+            not_processed: What the NOT_PROCESSED flag must be; None does not look.
+            within: Seconds until the terminal, by default the usual deadline.
+        """
+        expected = f"an error terminal with {wire.code_name(wire.code(error))}"
+        if not_processed is not None:
+            expected += " and NOT_PROCESSED" if not_processed else " without NOT_PROCESSED"
+        await self.until(lambda: stream.terminal is not None, self.patience.within(within))
+        frame = stream.terminal
+        if frame is None:
+            self.fail(check, expected)
+        body = frame.error
+        if (
+            body is None
+            or body.code != wire.code(error)
+            or not_processed not in (None, body.not_processed)
+        ):
+            self.fail(check, expected, str(frame), frame)
+        self.hold(check)
+        return frame
+
     async def expect_stream_error(
         self,
         stream: Stream,
@@ -620,21 +695,7 @@ class Connection:
         if self.context.twin_run:
             await stream.result(within=within)
             return None
-        expected = f"an error terminal with {wire.code_name(wire.code(error))}"
-        if not_processed is not None:
-            expected += " and NOT_PROCESSED" if not_processed else " without NOT_PROCESSED"
-        await self.until(lambda: stream.terminal is not None, self.patience.within(within))
-        frame = stream.terminal
-        if frame is None:
-            self.fail("error", expected)
-        body = frame.error
-        if (
-            body is None
-            or body.code != wire.code(error)
-            or (not_processed is not None and body.not_processed != not_processed)
-        ):
-            self.fail("error", expected, str(frame), frame)
-        self.hold("error")
+        frame = await self.expect_outcome(stream, error, not_processed=not_processed, within=within)
         await self.fence(check="fence")
         return frame
 

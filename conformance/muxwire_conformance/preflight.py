@@ -37,12 +37,14 @@ class Findings:
     """What is known of the target before the first case.
 
     ``asked`` says that conformance.info was answered, be it with NOT_FOUND: only then is a missing
-    feature a feature that was never declared.
+    feature a feature that was never declared. ``features`` are the transports that it names, and
+    ``conformance`` unless the answer was NOT_FOUND: a wrong answer is no reason to look away.
     ``works`` says that a set-up and a fence succeeded, so that a later failure of them means that
     something happened to the target.
     """
 
     info: dict[str, Any] = field(default_factory=dict)
+    features: frozenset[str] = frozenset()
     connect_seconds: float = 0.0
     fence_seconds: float = 0.0
     settings: dict[str, int] = field(default_factory=dict)
@@ -146,20 +148,28 @@ async def _measure(connection: Connection, findings: Findings) -> None:
 
 async def _ask(connection: Connection, findings: Findings) -> None:
     stream = connection.open("conformance.info", {})
+    answer: dict[str, Any] | None = None
+    trouble = ""
     try:
         answer = await stream.json()
     except Stopped as error:
-        if stream.error is not None and stream.error.code == wire.code("NOT_FOUND"):
-            findings.asked = True
-            findings.notes.append(
-                "the target has no conformance subjects; cases that need them are not applicable"
-            )
-        else:
-            findings.notes.append(f"conformance.info does not answer: {error}")
-        return
-    if isinstance(answer, dict):
+        trouble = str(error)
+    findings.asked = stream.terminal is not None
+    if stream.error is not None and stream.error.code == wire.code("NOT_FOUND"):
+        findings.notes.append(
+            "the target has no conformance subjects; cases that need them are not applicable"
+        )
+    elif not findings.asked:
+        findings.notes.append(f"conformance.info does not answer: {trouble}")
+    else:
+        findings.features = frozenset({"conformance"})
+        if answer is None:
+            findings.notes.append(f"conformance.info answers, but wrongly: {trouble}")
+            return
         findings.info = answer
-        findings.asked = True
+        transports = answer.get("transports")
+        if isinstance(transports, list):
+            findings.features |= {str(name) for name in transports}
 
 
 def _received(transport: Transport) -> bytes:

@@ -13,6 +13,7 @@ Rules of this file:
 from __future__ import annotations
 
 import asyncio
+import copy
 import time
 import traceback
 from collections.abc import Callable, Iterable, Sequence
@@ -225,9 +226,8 @@ class Session:
     async def _judge(self, one: Case) -> Result:
         if self.gone:
             return self._not_run(one, self.gone)
-        declared = Context(address=self.address, patience=self.patience, seed=0, info=self.info)
         needed = [name for name in one.features if not name.endswith("?")]
-        missing = [name for name in needed if not declared.has(name)]
+        missing = [name for name in needed if name not in self.findings.features]
         if missing and not self.findings.asked:
             reason = f"the target could not be asked whether it has: {', '.join(missing)}"
             return self._not_run(one, reason)
@@ -238,10 +238,7 @@ class Session:
         try:
             objection = await self._try_twin(one)
             if objection is not None:
-                result = self._not_run(one, objection.reason)
-                result.transcripts = objection.transcripts
-                result.expected, result.actual = objection.expected, objection.actual
-                result.ran = True
+                result = self._without_twin(one, objection)
             else:
                 result = await self._execute(one, one.function, twin_run=False)
             if one.negative or result.verdict not in (Verdict.PASS, Verdict.NOT_APPLICABLE):
@@ -263,7 +260,26 @@ class Session:
             name = "the same conversation without the violation"
         if result.verdict in (Verdict.PASS, Verdict.WARN):
             return None
-        result.reason = f"its positive twin ({name}) does not work: {result.reason}"
+        objection = copy.copy(result)
+        if result.verdict is not Verdict.NOT_APPLICABLE:
+            objection.reason = f"its positive twin ({name}) does not work: {result.reason}"
+        return objection
+
+    def _without_twin(self, one: Case, twin: Result) -> Result:
+        """Say what a negative case comes to when its twin did not work."""
+        verdict = Verdict.INCONCLUSIVE
+        if twin.verdict is Verdict.NOT_APPLICABLE:
+            verdict = Verdict.NOT_APPLICABLE
+        elif twin.verdict is Verdict.FAIL and twin.watched in one.requirements:
+            verdict = Verdict.FAIL  # the twin worked, but its frames broke a rule of this case
+        elif twin.verdict is Verdict.ERROR:
+            verdict = Verdict.ERROR
+        result = self._not_run(one, twin.reason, verdict)
+        result.expected, result.actual, result.frame = twin.expected, twin.actual, twin.frame
+        result.transcripts, result.traceback = twin.transcripts, twin.traceback
+        if verdict is Verdict.FAIL:
+            result.requirement, result.watched = twin.watched, twin.watched
+        result.ran = verdict is not Verdict.NOT_APPLICABLE
         return result
 
     async def _execute(self, one: Case, function: CaseFunction, *, twin_run: bool) -> Result:
@@ -273,6 +289,7 @@ class Session:
             seed=self.options.seed,
             case=one,
             info=self.info,
+            features=self.findings.features,
             twin_run=twin_run,
         )
         started = time.monotonic()
@@ -295,6 +312,9 @@ class Session:
             else:
                 stopped = error
                 trace = traceback.format_exc()
+        if context.bug is not None:
+            stopped = context.bug
+            trace = "".join(traceback.format_exception(context.bug))
         own = [seen for seen in context.violations if seen.requirement in one.requirements]
         self._note_sightings(one, context.violations)
         emitted = [check for check in context.checks if not (twin_run and check.held)]
@@ -320,6 +340,8 @@ class Session:
             traceback=trace,
             violations=context.violations,
         )
+        if own and stopped is None:
+            result.watched = own[0].requirement
         self._describe(result, stopped, own, context)
         result.unreachable = isinstance(stopped, TargetUnreachable)
         return result
@@ -387,6 +409,7 @@ class Session:
                 patience=self.patience,
                 seed=self.options.seed,
                 info=self.info,
+                features=self.findings.features,
                 name=f"liveness {self._serial}",
             )
             try:
@@ -400,7 +423,7 @@ class Session:
                 await connection.fence()
                 if "nonce" in self.info:
                     answer = await connection.open("conformance.info", {}).json()
-                    nonce = answer.get("nonce") if isinstance(answer, dict) else None
+                    nonce = answer.get("nonce")
                     if nonce != self.info["nonce"]:
                         self.info = {**self.info, "nonce": nonce}
                         return "the target was restarted (its start nonce changed)", True

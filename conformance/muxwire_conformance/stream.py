@@ -7,10 +7,23 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Unpack
 
 from muxwire_conformance import wire
+from muxwire_conformance.verdict import Unprepared
 from muxwire_conformance.wire import Assembler, ErrorBody, Frame, HeaderFields
 
 if TYPE_CHECKING:
     from muxwire_conformance.dialogue import Connection
+
+
+class Answer(dict[str, Any]):
+    """The JSON object that a conformance subject answered; the target may have left things out."""
+
+    def __missing__(self, name: str) -> Any:
+        """End the case as INCONCLUSIVE.
+
+        Raises:
+            Unprepared: always.
+        """
+        raise Unprepared(f"{name!r} in the answer of the target", str(dict(self)))
 
 
 class Stream:
@@ -163,18 +176,18 @@ class Stream:
             self.connection.fail(check, "a success terminal", self._state(), self.terminal)
         return self.messages
 
-    async def json(self, *, check: str | None = None, within: float | None = None) -> Any:
-        """Wait for success with exactly one message and return it as JSON."""
+    async def json(self, *, check: str | None = None, within: float | None = None) -> Answer:
+        """Wait for success with exactly one message and return it as a JSON object."""
         messages = await self._success(check, within)
         try:
             value = json.loads(messages[0]) if len(messages) == 1 else None
-        except ValueError:
+        except (ValueError, RecursionError):
             value = None
-        if value is None:
+        if not isinstance(value, dict):
             got = f"{len(messages)} messages" + (f", {messages[0][:80]!r}" if messages else "")
-            self.connection.fail(check, "one message with JSON", got, self.terminal)
+            self.connection.fail(check, "one message with a JSON object", got, self.terminal)
         self.connection.hold(check)
-        return value
+        return Answer(value)
 
     def _state(self) -> str:
         if self.terminal is not None:

@@ -22,7 +22,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-READ_SIZE = 262_144
+READ_SIZE = 65_536
 KEEP_OCTETS = 1_048_576  # of each direction; later chunks keep only their length
 KEEP_CHUNKS = 20_000
 
@@ -231,7 +231,7 @@ class Transport:
             self._reader_armed = False
 
     def _readable(self) -> None:
-        for _ in range(8):  # bounded, so that one busy connection does not starve the others
+        for _ in range(4):  # bounded, so that one busy connection does not starve the others
             if self._paused or self._closed or self.end is not None:
                 return
             try:

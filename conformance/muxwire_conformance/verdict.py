@@ -102,7 +102,10 @@ class SuiteError(Exception):
 
 @dataclass(slots=True, kw_only=True)
 class Result:
-    """What one case came to, with the evidence."""
+    """What one case came to, with the evidence.
+
+    ``watched`` names the always-on rule that a received frame broke, if nothing else was wrong.
+    """
 
     id: str
     title: str
@@ -119,6 +122,7 @@ class Result:
     violations: list[Violation] = field(default_factory=list)
     traceback: str = ""
     ran: bool = True
+    watched: str = ""
     unreachable: bool = False
     rerun: str = ""
 

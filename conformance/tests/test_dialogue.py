@@ -125,6 +125,82 @@ def test_the_wrong_stream_error_fails() -> None:
     with_worker(talk)
 
 
+def test_an_outcome_needs_no_twin_and_names_its_own_check() -> None:
+    async def talk(ctx: Context) -> None:
+        conn = await ctx.ready()
+        frame = await conn.expect_outcome(conn.open("no.such"), "NOT_FOUND", not_processed=True)
+        assert frame.error is not None
+        await conn.expect_outcome(conn.open("no.such"), "NOT_FOUND", check="again")
+        for stream, wrong in (
+            (conn.open("no.such"), {"error": "NOT_FOUND", "not_processed": False}),
+            (conn.open("no.such"), {"error": "OVERLOADED"}),
+            (conn.open("conformance.info"), {"error": "NOT_FOUND"}),
+        ):
+            with pytest.raises(CheckFailed, match="an error terminal with"):
+                await conn.expect_outcome(stream, **wrong)  # type: ignore[arg-type]
+        running = conn.open("conformance.sleep", {"ms": 60_000})
+        with pytest.raises(CheckFailed, match="nothing more for"):
+            await conn.expect_outcome(running, "CANCELLED", within=0.01)
+
+    assert names(with_worker(talk)) == ["error", "again"]
+
+
+async def _break_while_draining(ctx: Context) -> None:
+    conn = await ctx.ready()
+    conn.open("conformance.sleep", {"ms": 60_000})
+    await conn.call("conformance.drain", {"grace_ms": 60_000})
+    await conn.expect("GOAWAY")
+    conn.violate(wire.settings(), instead_of=wire.ping())
+    await conn.expect_connection_error("PROTOCOL_ERROR", last_ordinal=2)
+
+
+def test_a_connection_error_while_draining_is_the_next_goaway() -> None:
+    assert names(with_worker(_break_while_draining)) == ["goaway", "end"]
+
+    async def unpunished(ctx: Context) -> None:
+        with pytest.raises(CheckFailed, match="the connection goes on"):
+            await _break_while_draining(ctx)
+
+    with_worker(unpunished, "hsk-accepts-second-settings")
+
+    async def silent_end(ctx: Context) -> None:
+        with pytest.raises(CheckFailed, match=r"NO_ERROR.*then the connection was"):
+            await _break_while_draining(ctx)
+
+    with_worker(silent_end, "cls-no-goaway")
+
+
+def test_a_twin_may_end_the_connection_too() -> None:
+    async def talk(ctx: Context) -> None:
+        for ctx.twin_run in (False, True):
+            conn = await ctx.ready()
+            conn.violate(wire.goaway(payload=b"short"), instead_of=wire.goaway())
+            await conn.expect_connection_error("FRAME_SIZE_ERROR", twin_ends=True)
+        conn = await ctx.ready()
+        conn.violate(b"", instead_of=wire.ping())
+        with pytest.raises(Unprepared, match="the end of the connection"):
+            await conn.expect_connection_error("FRAME_SIZE_ERROR", twin_ends=True, within=0.1)
+
+    assert names(with_worker(talk)) == ["goaway", "end"]
+
+
+def test_a_quiet_end_has_no_goaway() -> None:
+    async def quiet(ctx: Context) -> None:
+        conn = await ctx.ready()
+        conn.send(wire.goaway())
+        await conn.expect_quiet_end(check="quiet")
+
+    assert names(with_worker(quiet)) == ["quiet"]
+
+    async def loud(ctx: Context) -> None:
+        conn = await ctx.ready()
+        conn.send(wire.settings())
+        with pytest.raises(CheckFailed, match="without a GOAWAY"):
+            await conn.expect_quiet_end(check="quiet")
+
+    with_worker(loud)
+
+
 def test_frames_that_may_interleave_are_skipped_and_pings_answered() -> None:
     answered: list[bytes] = []
 

@@ -130,6 +130,7 @@ def test_waiting_for_the_worker_to_come_up() -> None:
     found = asyncio.run(main())
     assert found.works
     assert found.info["name"]
+    assert found.features == {"conformance", "tcp"}
     assert found.fence_seconds > 0
     assert found.settings["IDLE_TIMEOUT_MS"] == 3_000
 
@@ -153,7 +154,9 @@ def test_a_worker_with_a_broken_set_up_is_judged_nevertheless() -> None:
     assert "the set-up does not complete" in found.notes[0]
 
 
-def test_a_worker_without_conformance_subjects_is_asked_and_said() -> None:
+def refusing(code: str) -> Script:
+    """Act as a worker that answers every request with an error and every PING."""
+
     def script(sock: socket.socket) -> None:
         sock.sendall(wire.preface() + wire.settings() + wire.settings_ack())
         buffer = b""
@@ -167,14 +170,29 @@ def test_a_worker_without_conformance_subjects_is_asked_and_said() -> None:
                 frame = buffer[position : position + wire.HEADER_SIZE + length]
                 position += len(frame)
                 if frame[1] == wire.REQUEST:
-                    body = wire.code("NOT_FOUND").to_bytes(4, "big") + b"\0\1" + bytes(6)
+                    body = wire.code(code).to_bytes(4, "big") + b"\0\1" + bytes(6)
                     sock.sendall(wire.response(frame[16:32], 0, body, flags=9))
                 elif frame[1] == wire.HEARTBEAT:
                     sock.sendall(wire.pong(frame[32:]))
 
-    with FakePeer(script) as peer:
+    return script
+
+
+def test_a_worker_without_conformance_subjects_is_asked_and_said() -> None:
+    with FakePeer(refusing("NOT_FOUND")) as peer:
         found = look(peer.address)
     assert found.works
     assert found.asked
     assert found.info == {}
+    assert found.features == frozenset()
     assert "no conformance subjects" in found.notes[0]
+
+
+def test_a_wrong_answer_to_info_does_not_hide_the_subjects() -> None:
+    with FakePeer(refusing("OVERLOADED")) as peer:
+        found = look(peer.address)
+    assert found.works
+    assert found.asked
+    assert found.info == {}
+    assert found.features == {"conformance"}
+    assert "answers, but wrongly" in found.notes[0]

@@ -17,7 +17,7 @@ from muxwire_conformance.patience import Patience
 from muxwire_conformance.preflight import Findings, preflight
 from muxwire_conformance.session import Options, Session, Summary
 from muxwire_conformance.target import Address
-from muxwire_conformance.verdict import Result, Verdict
+from muxwire_conformance.verdict import NotApplicable, Result, Verdict
 
 BAD_FRAME = wire.ping(marker=0xF6)
 
@@ -125,6 +125,23 @@ def test_a_conformance_subject_needs_its_feature() -> None:
     assert silent.verdict is Verdict.NOT_APPLICABLE
     unknown = only(run(declared, findings=Findings(works=True))[0])
     assert unknown.verdict is Verdict.INCONCLUSIVE
+    answers = Findings(asked=True, works=True, features=frozenset({"conformance"}))
+    assert only(run(declared, findings=answers)[0]).verdict is Verdict.PASS
+
+
+@pytest.mark.parametrize("answer", [{"active": 0}, {"active": "many"}, {}])
+def test_statistics_that_lack_numbers_are_no_bug_of_the_suite(answer: dict[str, Any]) -> None:
+    async def reads(ctx: Context) -> None:
+        await ctx.stats()
+        ctx.emit("one")
+
+    def before(server: model_worker.Server) -> None:
+        server.stats = lambda: answer  # type: ignore[method-assign]
+
+    one = make_case(reads, features=("conformance",))
+    result = only(run(one, before=before)[0])
+    assert result.verdict is Verdict.INCONCLUSIVE
+    assert "'active'" in result.reason or "'peak'" in result.reason or "numbers" in result.reason
 
 
 def test_the_wrong_code_is_a_warning_and_a_bare_close_a_failure() -> None:
@@ -169,6 +186,55 @@ def test_a_negative_case_without_a_working_twin_proves_nothing() -> None:
     assert result.verdict is Verdict.INCONCLUSIVE
     assert "twin" in result.reason
     assert result.transcripts
+
+
+@pytest.mark.parametrize("by_name", [False, True])
+def test_a_twin_that_is_not_applicable_makes_the_case_so(by_name: bool) -> None:
+    async def too_large(ctx: Context) -> None:
+        if ctx.twin_run or by_name:
+            raise NotApplicable("the window is too large")
+        await breaks_marker(ctx)
+
+    positive = make_case(too_large, "FRM-001/positive")
+    twin = positive.id if by_name else SAME
+    one = make_case(too_large, "FRM-002/negative", checks=("goaway", "end"), twin=twin)
+    result = run(positive, one)[0][one.id]
+    assert result.verdict is Verdict.NOT_APPLICABLE
+    assert result.reason == "the window is too large"
+    assert not result.ran
+
+
+@pytest.mark.parametrize("flaw", ["frm-pong-with-seq", "hbt-no-pong"])
+@pytest.mark.parametrize("requirement", ["FRM-007", "FRM-008"])
+def test_a_twin_that_fails_by_the_watched_rule_of_the_case(flaw: str, requirement: str) -> None:
+    one = make_case(breaks_marker, f"{requirement}/bad", checks=("goaway", "end"), twin=SAME)
+    result = run(one, flaws=(flaw,))[0][one.id]
+    if (flaw, requirement) == ("frm-pong-with-seq", "FRM-007"):
+        assert result.verdict is Verdict.FAIL
+        assert "the seq of PONG is 1" in result.actual
+        assert any(entry.marked for entry in result.transcripts[0].entries())
+    elif flaw == "frm-pong-with-seq":
+        assert result.verdict is Verdict.PASS
+    else:
+        assert result.verdict is Verdict.INCONCLUSIVE
+
+
+def test_a_bug_in_the_reading_of_the_judge_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_arguments: object) -> None:
+        raise ZeroDivisionError("oops")
+
+    async def sees_nothing(ctx: Context) -> None:
+        monkeypatch.setattr("muxwire_conformance.invariants.Watcher.frame", broken)
+        conn = await ctx.connect()
+        conn.send(wire.preface(), conn.settings())
+        await conn.expect_preface()
+        await conn.until(lambda: ctx.bug is not None, 5)
+        monkeypatch.undo()
+        ctx.check("one", not conn.frames, expected="no frame", actual=conn.frames)
+
+    result = only(run(make_case(sees_nothing))[0])
+    assert result.verdict is Verdict.ERROR
+    assert "ZeroDivisionError: oops" in result.traceback
 
 
 @pytest.mark.parametrize("jobs", [1, 8])

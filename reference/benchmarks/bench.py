@@ -58,6 +58,7 @@ def _load() -> str:
 
 
 def _stop(number: int, _: Any) -> None:
+    """Leave through the contexts that stop the children."""
     raise SystemExit(128 + number)
 
 
@@ -79,7 +80,8 @@ def _arguments(words: Sequence[str] | None) -> argparse.Namespace:
 def main(words: Sequence[str] | None = None) -> int:
     """Run the benchmark and return the exit code: 1 if a floor does not hold."""
     arguments = _arguments(words)
-    signal.signal(signal.SIGTERM, _stop)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _stop)
     usual = QUICK_RUNS if arguments.quick else RUNS
     runs = arguments.runs or usual
     limit = (QUICK_LIMIT if arguments.quick else LIMIT) * max(1.0, runs / usual)
@@ -88,17 +90,13 @@ def main(words: Sequence[str] | None = None) -> int:
     about["load average before"] = _load()
     begun = time.monotonic()
     done: list[Group] = []
-    try:
-        for name in GROUPS:
-            if arguments.groups and name not in arguments.groups:
-                continue
-            group: Group = importlib.import_module(f"group_{name}").measure(session)
-            done.append(group)
-            sys.stdout.write(group.text() + "\n")
-            sys.stdout.flush()
-    except KeyboardInterrupt:
-        session.say("interrupted")
-        return 130
+    for name in GROUPS:
+        if arguments.groups and name not in arguments.groups:
+            continue
+        group: Group = importlib.import_module(f"group_{name}").measure(session)
+        done.append(group)
+        sys.stdout.write(group.text() + "\n")
+        sys.stdout.flush()
     about["load average after"] = _load()
     about["runs"] = str(runs)
     about["seconds"] = f"{time.monotonic() - begun:.0f}"

@@ -95,7 +95,7 @@ class Meter:
     def failed(self, error: object) -> None:
         """Count an error."""
         self.errors += 1
-        self.example = self.example or str(error) or type(error).__name__
+        self.example = self.example or " ".join(str(error).split())[:120]
 
     def begin(self) -> None:
         """Start counting."""

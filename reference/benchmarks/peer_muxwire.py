@@ -44,7 +44,7 @@ async def endless(request: muxwire.Request) -> AsyncGenerator[bytes, None]:
 async def hang(request: muxwire.Request) -> None:
     """Never answer."""
     await request.read()
-    await asyncio.Event().wait()
+    await asyncio.get_running_loop().create_future()
 
 
 async def memory(request: muxwire.Request) -> bytes:

@@ -43,7 +43,9 @@ def short(value: float) -> str:
         return f"{value / 1e3:.1f} k"
     if size >= 100:
         return f"{value:,.0f}"
-    return f"{value:.1f}" if size >= 10 else f"{value:.2f}"
+    if size >= 10:
+        return f"{value:.1f}"
+    return f"{value:.2f}" if size >= 1 or not size else f"{value:.3f}"
 
 
 def spread(values: Sequence[float | None], write: Callable[[float], str] = short) -> str:
@@ -101,8 +103,8 @@ class Target:
         return [
             self.label,
             f"{shown}{unit}" if self.values else shown,
-            f"{sign} {short(self.least)}{unit}",
-            f"{sign} {short(self.moonshot)}{unit}",
+            f"{sign} {self.least:,g}{unit}",
+            f"{sign} {self.moonshot:,g}{unit}",
             self.verdict,
         ]
 

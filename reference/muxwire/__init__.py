@@ -52,7 +52,8 @@ from muxwire.errors import (
 )
 from muxwire.handlers import Handler, Request
 from muxwire.serving import serve
-from muxwire.tcp.client import Client, Stream, connect
+from muxwire.tcp.client import Client, connect
+from muxwire.tcp.stream import Stream
 from muxwire.tcp.worker import Worker
 from muxwire.version import VERSION
 

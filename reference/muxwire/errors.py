@@ -241,6 +241,7 @@ class RequestFailed(MuxwireError):
         non_retryable: True if the worker says that a retry cannot help.
         message: The worker's short text, or the local reason.
         detail: The worker's opaque octets.
+        attempts: Attempts that were begun.
     """
 
     def __init__(
@@ -256,6 +257,7 @@ class RequestFailed(MuxwireError):
         non_retryable: bool = False,
         message: str = "",
         detail: bytes = b"",
+        attempts: int = 1,
     ) -> None:
         super().__init__(message)
         self.outcome: Final = outcome
@@ -268,6 +270,7 @@ class RequestFailed(MuxwireError):
         self.non_retryable: Final = non_retryable
         self.message: Final = message
         self.detail: Final = detail
+        self.attempts: Final = attempts
 
     @property
     def not_processed(self) -> bool:

@@ -26,14 +26,16 @@ settings.load_profile("muxwire")
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
-    """Run a coroutine test in a loop of its own: `each_loop` says in which, else in asyncio's."""
+    """Run a coroutine test in a loop of its own; the fixtures say in which, else in asyncio's."""
     if not inspect.iscoroutinefunction(pyfuncitem.obj):
         return None
     import io_harness
 
     arguments = inspect.signature(pyfuncitem.obj).parameters
     values: dict[str, Any] = {name: pyfuncitem.funcargs[name] for name in arguments}
-    io_harness.run(pyfuncitem.obj(**values), pyfuncitem.funcargs.get("each_loop", "asyncio"))
+    fixtures = pyfuncitem.funcargs
+    loop = fixtures.get("each_loop") or fixtures.get("virtual_time") or "asyncio"
+    io_harness.run(pyfuncitem.obj(**values), loop)
     return True
 
 
@@ -41,6 +43,12 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
 def each_loop(request: pytest.FixtureRequest) -> str:
     """Run an async test in asyncio's loop and in uvloop's."""
     return str(request.param)
+
+
+@pytest.fixture
+def virtual_time() -> str:
+    """Run an async test in a loop whose time moves on by itself, without sockets."""
+    return "virtual"
 
 
 @pytest.fixture(scope="module")

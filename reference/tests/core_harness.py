@@ -9,7 +9,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Iterable
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 from muxwire._generated import codec
 from muxwire._generated.registries import END_STREAM, ERROR, META, MORE, ErrorCode
@@ -30,6 +30,7 @@ SUBJECT = b"test.echo"
 HUGE = 1 << 24
 
 E = TypeVar("E")
+C = TypeVar("C", bound=Connection[Any])
 
 
 def raw(
@@ -109,10 +110,10 @@ def config(**changes: Any) -> Config:
     return replace(Config(settings=Settings.recommended(**chosen)), **changes)
 
 
-class Wire:
+class Wire(Generic[C]):
     """One core and a hand on the other end of its wire."""
 
-    def __init__(self, core: Connection[Any]) -> None:
+    def __init__(self, core: C) -> None:
         self.core = core
         self.now = 0.0
         self.octets = b""
@@ -205,7 +206,9 @@ class Wire:
         assert len(self.frames) == seen
 
 
-def worker(*, shake: bool = True, peer: dict[str, int] | None = None, **changes: Any) -> Wire:
+def worker(
+    *, shake: bool = True, peer: dict[str, int] | None = None, **changes: Any
+) -> Wire[WorkerConnection]:
     """A worker core with its handshake done."""
     extra = {
         name: changes.pop(name)
@@ -219,7 +222,9 @@ def worker(*, shake: bool = True, peer: dict[str, int] | None = None, **changes:
     return wire
 
 
-def client(*, shake: bool = True, peer: dict[str, int] | None = None, **changes: Any) -> Wire:
+def client(
+    *, shake: bool = True, peer: dict[str, int] | None = None, **changes: Any
+) -> Wire[ClientConnection]:
     """A client core with its handshake done."""
     wire = Wire(ClientConnection(config(**changes), 0.0, Entropy()))
     if shake:

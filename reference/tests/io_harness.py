@@ -10,6 +10,7 @@ import gc
 import json
 import os
 import select
+import selectors
 import signal
 import socket
 import struct
@@ -19,20 +20,52 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, NamedTuple
 
-import uvloop
-
 import muxwire
+import uvloop
 from muxwire._generated import codec
 from muxwire._generated.registries import END_STREAM, ERROR
 from muxwire.core.settings import Settings
 from muxwire.handlers import Handler
+from muxwire.tcp.client import Connecting
 
 LIMIT = 20.0
 """Seconds after which a test that waits has failed."""
 
+
+class _NoWait(selectors.DefaultSelector):  # type: ignore[misc, valid-type]
+    """A selector that moves the clock on in place of waiting."""
+
+    loop: VirtualLoop
+    spins = 0
+
+    def select(self, timeout: float | None = None) -> list[Any]:
+        found: list[Any] = super().select(0)
+        self.spins += 1
+        if not found and timeout != 0:
+            assert timeout is not None, "nothing will ever happen"
+            self.loop.now += timeout
+            self.spins = 0
+        assert self.spins < 10_000, "the loop spins"
+        return found
+
+
+class VirtualLoop(asyncio.SelectorEventLoop):
+    """A loop whose time is a number; hours pass at once."""
+
+    def __init__(self) -> None:
+        self.now = 1_000.0
+        selector = _NoWait()
+        selector.loop = self
+        super().__init__(selector)
+
+    def time(self) -> float:
+        return self.now
+
+
 LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
     "asyncio": asyncio.new_event_loop,
     "uvloop": uvloop.new_event_loop,
+    "virtual": VirtualLoop,
 }
 
 
@@ -41,13 +74,13 @@ def run(main: Coroutine[Any, Any, None], loop: str = "asyncio") -> None:
     faults: list[dict[str, Any]] = []
     with asyncio.Runner(loop_factory=LOOPS[loop]) as runner:
         runner.get_loop().set_exception_handler(lambda _, context: faults.append(context))
-        runner.run(_limited(main))
+        runner.run(_limited(main, 1e6 if loop == "virtual" else LIMIT))
     gc.collect()
     assert not faults
 
 
-async def _limited(main: Coroutine[Any, Any, None]) -> None:
-    async with asyncio.timeout(LIMIT):
+async def _limited(main: Coroutine[Any, Any, None], limit: float) -> None:
+    async with asyncio.timeout(limit):
         await main
     for _ in range(3):
         await asyncio.sleep(0)
@@ -58,13 +91,29 @@ async def _limited(main: Coroutine[Any, Any, None]) -> None:
 async def until(condition: Callable[[], object]) -> None:
     """Return when a condition holds."""
     async with asyncio.timeout(LIMIT / 2):
-        while not condition():
+        while not condition():  # noqa: ASYNC110 - most conditions have no event
             await asyncio.sleep(0.001)
+
+
+async def drained(stream: muxwire.Stream) -> tuple[list[bytes], muxwire.RequestFailed | None]:
+    """Read a stream to its end; return its messages, and its error if it failed."""
+    messages: list[bytes] = []
+    try:
+        async for message in stream:
+            messages.append(message)  # a comprehension would lose what came before the error
+    except muxwire.RequestFailed as error:
+        return messages, error
+    return messages, None
 
 
 async def never() -> None:
     """Wait until cancelled."""
     await asyncio.Event().wait()
+
+
+def connect_once(address: str, config: muxwire.Config | None = None) -> Connecting:
+    """Connect with one connection that nothing replaces, and requests with one attempt."""
+    return muxwire.connect(address, config=config, connections=1, recover=False)
 
 
 @asynccontextmanager
@@ -77,7 +126,7 @@ async def connected(
     """Serve handlers, and connect to them; `config` is the client's."""
     async with (
         muxwire.Worker(handlers or {}, **options) as worker,
-        muxwire.connect(worker.addresses[0], config=config) as client,
+        connect_once(worker.addresses[0], config) as client,
     ):
         yield client, worker
 
@@ -146,6 +195,11 @@ class Peer:
         await peer._loop.sock_connect(sock, (host, port))
         return peer
 
+    async def greet(self, data: bytes) -> None:
+        """Send a whole handshake and more octets; read the worker's preface."""
+        await self.send(HELLO + data)
+        assert await self.read(16) == PREFACE
+
     async def send(self, data: bytes) -> None:
         """Send octets."""
         await self._loop.sock_sendall(self._sock, data)
@@ -210,6 +264,19 @@ class Peer:
         self.close()
 
 
+@asynccontextmanager
+async def crowd(address: str, size: int) -> AsyncIterator[list[Peer]]:
+    """Connect so many peers, in order; what is left in the list in the end is closed."""
+    peers: list[Peer] = []
+    try:
+        for _ in range(size):
+            peers.append(await Peer.dial(address))
+        yield peers
+    finally:
+        for peer in peers:
+            peer.close()
+
+
 class Listener:
     """A socket that listens and does nothing by itself."""
 
@@ -250,7 +317,7 @@ async def impostor(
 
 
 async def _dial(address: str, config: muxwire.Config | None) -> muxwire.Client:
-    return await muxwire.connect(address, config=config)
+    return await connect_once(address, config)
 
 
 # -- muxwire serve ---------------------------------------------------------------------------------

@@ -10,7 +10,6 @@ from core_harness import (
     response,
     settings_frame,
 )
-
 from muxwire._generated import codec
 from muxwire._generated.registries import END_STREAM, ERROR, META, MORE, ErrorCode
 from muxwire.core import (
@@ -35,21 +34,20 @@ from muxwire.errors import (
 FAR = {"idle_timeout_ms": 600_000}
 
 
-def core_of(wire: Wire) -> ClientConnection:
-    assert isinstance(wire.core, ClientConnection)
-    return wire.core
-
-
-def start(wire: Wire, data: bytes | None = b"x", *, end: bool = True, timeout_ms: int = 0) -> bytes:
+def start(
+    wire: Wire[ClientConnection],
+    data: bytes | None = b"x",
+    *,
+    end: bool = True,
+    timeout_ms: int = 0,
+) -> bytes:
     """Open a request and write its OPEN."""
-    request_id = core_of(wire).open(
-        b"a.b", now=wire.now, data=data, end=end, timeout_ms=timeout_ms
-    )
+    request_id = wire.core.open(b"a.b", now=wire.now, data=data, end=end, timeout_ms=timeout_ms)
     wire.pull()
     return request_id
 
 
-def opens(wire: Wire) -> list[bytes]:
+def opens(wire: Wire[ClientConnection]) -> list[bytes]:
     return [f[3] for f in wire.frames if f[0] == codec.REQUEST and f[2] == 0]
 
 
@@ -81,7 +79,7 @@ def test_how_a_request_opens(
 
 def test_what_an_open_says() -> None:
     wire = client()
-    core_of(wire).open(
+    wire.core.open(
         b"a.b", now=0.0, headers=[(b"k", b"v")], timeout_ms=9, idempotent=True, data=b"d"
     )
     (frame,) = wire.pull()
@@ -91,7 +89,7 @@ def test_what_an_open_says() -> None:
 def test_messages_and_the_end() -> None:
     wire = client()
     request_id = start(wire, None, end=False)
-    core = core_of(wire)
+    core = wire.core
     core.send_message(request_id, b"a")
     wire.pull()
     core.send_message(request_id, b"", end=True)
@@ -119,17 +117,17 @@ def test_a_long_message_is_split() -> None:
 def test_bad_subjects_are_local_errors(subject: bytes) -> None:
     wire = client()
     with pytest.raises(InvalidArgument):
-        core_of(wire).open(subject, now=0.0)
+        wire.core.open(subject, now=0.0)
     with pytest.raises(InvalidArgument):
-        core_of(wire).open(b"a", now=0.0, timeout_ms=2**32)
+        wire.core.open(b"a", now=0.0, timeout_ms=2**32)
     with pytest.raises(InvalidArgument):
-        core_of(wire).open(b"a", now=0.0, headers=[(b"A", b"")])
-    assert core_of(wire).open_requests == 0
+        wire.core.open(b"a", now=0.0, headers=[(b"A", b"")])
+    assert wire.core.open_requests == 0
 
 
 def test_the_worker_s_limits_are_local_errors() -> None:
     wire = client(peer={"max_message_size": 1 << 20, "max_metadata_size": 8_192})
-    core = core_of(wire)
+    core = wire.core
     with pytest.raises(MessageTooLarge):
         core.open(b"a", now=0.0, data=bytes((1 << 20) + 1))
     with pytest.raises(InvalidArgument):
@@ -142,7 +140,7 @@ def test_the_worker_s_limits_are_local_errors() -> None:
 def test_writers_wait_for_room_and_are_told() -> None:
     wire = client(send_buffer=10_000)
     request_id = start(wire, bytes(400_000), end=False)
-    core = core_of(wire)
+    core = wire.core
     assert not core.send_message(request_id, b"more")
     wire.pull()
     assert not wire.events(Writable)
@@ -156,7 +154,7 @@ def test_writers_wait_for_room_and_are_told() -> None:
 
 def test_the_assumed_values_hold_until_the_settings() -> None:
     wire = client(shake=False)
-    ids = [core_of(wire).open(b"a", now=0.0, data=bytes(100_000)) for _ in range(150)]
+    ids = [wire.core.open(b"a", now=0.0, data=bytes(100_000)) for _ in range(150)]
     wire.pull()
     data = [f for f in wire.frames if f[0] == codec.REQUEST]
     assert len(opens(wire)) <= 100
@@ -168,13 +166,13 @@ def test_the_assumed_values_hold_until_the_settings() -> None:
     wire.send(PREFACE, settings_frame(), ACK)
     assert len(opens(wire)) == 150
     assert opens(wire) == ids
-    assert core_of(wire).waiting_requests == 0
+    assert wire.core.waiting_requests == 0
     assert all(wire.stream(i)[-1][1] & END_STREAM for i in ids)
 
 
 def test_what_is_above_an_assumed_value_waits_for_the_settings() -> None:
     wire = client(shake=False)
-    core = core_of(wire)
+    core = wire.core
     large = core.open(b"a", now=0.0, data=bytes((1 << 20) + 1))
     wide = core.open(b"a", now=0.0, headers=[(b"k", b"x" * 8_000), (b"l", b"x" * 400)], end=False)
     small = core.open(b"a", now=0.0, data=b"x", end=False)
@@ -195,7 +193,7 @@ def test_what_is_above_an_assumed_value_waits_for_the_settings() -> None:
 
 def test_what_the_settings_do_not_allow_is_given_up() -> None:
     wire = client(shake=False)
-    core = core_of(wire)
+    core = wire.core
     large = core.open(b"a", now=0.0, data=bytes((1 << 20) + 1))
     wide = core.open(b"a", now=0.0, headers=[(b"k", b"x" * 8_000), (b"l", b"x" * 400)])
     small = core.open(b"a", now=0.0, data=b"x", end=False)
@@ -219,7 +217,7 @@ def test_what_the_settings_do_not_allow_is_given_up() -> None:
 
 def test_requests_wait_for_places_in_order() -> None:
     wire = client(peer={"max_concurrent_requests": 100})
-    core = core_of(wire)
+    core = wire.core
     ids = [core.open(b"a", now=0.0, data=b"x") for _ in range(103)]
     wire.pull()
     assert opens(wire) == ids[:100]
@@ -252,7 +250,7 @@ def test_headers_messages_trailers() -> None:
     assert wire.one(ResponseHeaders).headers == [(b"a", b"1")]
     assert [e.data for e in wire.events(MessageReceived)] == [b"one", b"two"]
     assert wire.one(ResponseFinished).trailers == [(b"b", b"2")]
-    assert core_of(wire).open_requests == 0
+    assert wire.core.open_requests == 0
 
 
 def test_a_terminal_stops_the_sending() -> None:
@@ -263,12 +261,12 @@ def test_a_terminal_stops_the_sending() -> None:
         response(request_id, 0, b"", END_STREAM), codec.encode_window_update(request_id, 1 << 30)
     )
     assert len(wire.stream(request_id)) == before
-    assert core_of(wire).buffered_bytes == 0
+    assert wire.core.buffered_bytes == 0
 
 
 def test_what_was_not_taken_still_holds_credit_after_the_end() -> None:
     wire = client(connection_window=1 << 20)
-    core = core_of(wire)
+    core = wire.core
     request_id = start(wire)
     wire.send(response(request_id, 0, bytes(1_000)), response(request_id, 1, b"", END_STREAM))
     cost = wire.one(MessageReceived).cost
@@ -293,7 +291,7 @@ def test_a_stalled_response_leaves_the_rest_of_the_connection() -> None:
 
 def test_a_response_longer_than_the_window_passes_while_it_is_awaited() -> None:
     wire = client(initial_stream_window=65_536)
-    request_id = core_of(wire).open(b"a", now=0.0, data=b"x", awaiting=True)
+    request_id = wire.core.open(b"a", now=0.0, data=b"x", awaiting=True)
     wire.pull()
     for seq in range(200):
         wire.send(response(request_id, seq, bytes(10_000), MORE))
@@ -325,7 +323,7 @@ def test_a_refusal_is_not_processed() -> None:
 
 def test_stop_is_sent_once_and_never_before_the_open() -> None:
     wire = client()
-    core = core_of(wire)
+    core = wire.core
     request_id = core.open(b"a", now=0.0, data=b"x")
     core.open(b"a", now=0.0, data=b"y")
     core.stop(request_id, 5)
@@ -339,7 +337,7 @@ def test_stop_is_sent_once_and_never_before_the_open() -> None:
 
 def test_a_kill_before_the_open_leaves_no_trace() -> None:
     wire = client()
-    core = core_of(wire)
+    core = wire.core
     request_id = core.open(b"a", now=0.0, data=b"x")
     core.stop(request_id)
     core.kill(request_id, 7)
@@ -353,13 +351,13 @@ def test_a_kill_before_the_open_leaves_no_trace() -> None:
 def test_a_kill_in_the_middle_of_the_request_body() -> None:
     wire = client()
     request_id = start(wire, bytes(1 << 20), end=False)
-    core_of(wire).kill(request_id, 7)
-    core_of(wire).kill(request_id, 8)
-    core_of(wire).stop(request_id)
+    wire.core.kill(request_id, 7)
+    wire.core.kill(request_id, 8)
+    wire.core.stop(request_id)
     (frame,) = wire.pull()
     assert (frame[0], codec.decode_kill(frame[4])) == (codec.KILL, 7)
     with pytest.raises(RequestClosed):
-        core_of(wire).send_message(request_id, b"")
+        wire.core.send_message(request_id, b"")
 
 
 @pytest.mark.parametrize(
@@ -381,19 +379,19 @@ def test_a_killed_request_never_succeeds(
     wire = client()
     request_id = start(wire)
     wire.send(response(request_id, 0, b"one"))
-    core_of(wire).kill(request_id)
+    wire.core.kill(request_id)
     wire.send(response(request_id, 1, b"two"), response(request_id, 2, payload, flags))
     assert [e.data for e in wire.events(MessageReceived)] == [b"one"]
     event = wire.one(ResponseFailed)
     assert (event.outcome, event.code, event.local) == (Outcome.FAILED, code, local)
-    core_of(wire).consumed(request_id, wire.one(MessageReceived).cost)
-    assert core_of(wire).buffered_bytes == 0
+    wire.core.consumed(request_id, wire.one(MessageReceived).cost)
+    assert wire.core.buffered_bytes == 0
 
 
 def test_discarded_responses_keep_their_sequence() -> None:
     wire = client()
     request_id = start(wire)
-    core_of(wire).kill(request_id)
+    wire.core.kill(request_id)
     wire.send(response(request_id, 1, b"x"))
     wire.assert_violation(ErrorCode.SEQUENCE_ERROR, "FRM-010")
 
@@ -401,10 +399,20 @@ def test_discarded_responses_keep_their_sequence() -> None:
 def test_exhausted_sequence_numbers_kill_the_request() -> None:
     wire = client()
     request_id = start(wire, end=False)
-    core_of(wire)._requests[request_id].queue.seq = 2**32 - 2
-    core_of(wire).send_message(request_id, b"x")
+    wire.core._requests[request_id].queue.seq = 2**32 - 2
+    wire.core.send_message(request_id, b"x")
     wire.pull()
     assert wire.frames[-1][0] == codec.KILL
+
+
+@pytest.mark.parametrize("reason", [-1, 2**32])
+def test_a_reason_is_a_u32(reason: int) -> None:
+    wire = client()
+    request_id = start(wire)
+    with pytest.raises(InvalidArgument):
+        wire.core.stop(request_id, reason)
+    with pytest.raises(InvalidArgument):
+        wire.core.kill(request_id, reason)
 
 
 # -- deadlines -------------------------------------------------------------------------------------
@@ -421,10 +429,10 @@ def test_a_deadline_kills_a_while_later_and_gives_up_at_last() -> None:
     wire.advance(1.0)
     event = wire.one(ResponseFailed)
     assert (event.outcome, event.code) == (Outcome.AMBIGUOUS, ErrorCode.DEADLINE_EXCEEDED)
-    assert core_of(wire).open_requests == 1  # the place stays taken
+    assert wire.core.open_requests == 1  # the place stays taken
     wire.send(failure(request_id, 0, ErrorCode.CANCELLED))
     assert len(wire.events(ResponseFailed)) == 1
-    assert core_of(wire).open_requests == 0
+    assert wire.core.open_requests == 0
 
 
 def test_a_terminal_after_the_deadline_s_kill() -> None:
@@ -438,7 +446,7 @@ def test_a_terminal_after_the_deadline_s_kill() -> None:
         ErrorCode.DEADLINE_EXCEEDED,
         True,
     )
-    assert len(core_of(wire)._timers) == 0
+    assert len(wire.core._timers) == 0
 
 
 def test_a_deadline_withdraws_what_was_not_sent() -> None:
@@ -503,7 +511,7 @@ def test_a_violating_response_counts_as_received() -> None:
 
 def test_an_unsent_request_is_not_sent() -> None:
     wire = client()
-    core_of(wire).open(b"a", now=0.0, data=b"x")
+    wire.core.open(b"a", now=0.0, data=b"x")
     wire.core.receive_eof(0.0)
     wire.pull()
     assert wire.one(ResponseFailed).outcome is Outcome.NOT_SENT
@@ -514,7 +522,7 @@ def test_an_unsent_request_is_not_sent() -> None:
 
 def test_a_drain_closes_what_it_does_not_cover() -> None:
     wire = client(peer={"max_concurrent_requests": 100} | FAR, idle_timeout_ms=600_000)
-    core = core_of(wire)
+    core = wire.core
     ids = [start(wire) for _ in range(101)]
     wire.send(codec.encode_goaway(0, 99, 5_000, b"drain"))
     assert wire.one(GoawayReceived).last_ordinal == 99
@@ -579,7 +587,7 @@ def test_an_error_goaway_is_read_to_the_end() -> None:
 
 def test_leaving_in_order() -> None:
     wire = client(peer={"max_concurrent_requests": 100})
-    core = core_of(wire)
+    core = wire.core
     ids = [start(wire) for _ in range(101)]
     core.goaway()
     core.goaway()
@@ -595,12 +603,12 @@ def test_leaving_in_order() -> None:
 def test_leaving_at_once() -> None:
     wire = client()
     start(wire)
-    core_of(wire).close(0.0)
+    wire.core.close(0.0)
     wire.pull()
     assert wire.goaway is not None
     assert wire.one(ResponseFailed).outcome is Outcome.AMBIGUOUS
     assert wire.one(ResponseFailed).code is None
     assert wire.core.close_action is CloseAction.CLOSE
-    core_of(wire).close(0.0)
-    core_of(wire).goaway()
+    wire.core.close(0.0)
+    wire.core.goaway()
     assert wire.pull() == []

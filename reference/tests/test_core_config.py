@@ -3,7 +3,6 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-
 from muxwire.core.config import Config
 from muxwire.core.settings import Settings
 from muxwire.errors import InvalidArgument
@@ -20,6 +19,9 @@ from muxwire.errors import InvalidArgument
         {"send_buffer": 0},
         {"send_buffer": 1_048_577},
         {"retry_after_ms": 0},
+        {"slow_consumer": 0.0},
+        {"drain_grace": -1.0},
+        {"drained_wait": -1.0},
         {"settings": Settings.recommended(max_frame_size=1)},
     ],
 )

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from itertools import pairwise
+
 import pytest
 from core_harness import (
     ACK,
@@ -25,10 +28,9 @@ from core_harness import (
 )
 from hypothesis import given
 from hypothesis import strategies as st
-
 from muxwire._generated import codec
 from muxwire._generated.registries import END_STREAM, ERROR, META, MORE, ErrorCode
-from muxwire.core import CloseAction, MessageReceived, RequestReceived
+from muxwire.core import CloseAction, MessageReceived, RequestReceived, WorkerConnection
 
 PING = codec.encode_ping(bytes(8))
 ID = rid(1)
@@ -75,7 +77,11 @@ AT_WORKER = [
     ),
     ("PAY-002", E.PROTOCOL_ERROR, [request(1, 0, b"\x00\x00\xff\xff", META)]),
     ("PAY-002", E.PROTOCOL_ERROR, [request(1, 0, b"\x00\x00\x00", META)]),
-    ("PAY-002", E.PROTOCOL_ERROR, [request(1, 0, (16_385).to_bytes(4, "big") + bytes(16_385), META)]),
+    (
+        "PAY-002",
+        E.PROTOCOL_ERROR,
+        [request(1, 0, (16_385).to_bytes(4, "big") + bytes(16_385), META)],
+    ),
     ("RID-002", E.DUPLICATE_REQUEST, [opening(1), opening(1)]),
     ("RID-002", E.DUPLICATE_REQUEST, [opening(1, subject=b"no"), opening(1)]),
     ("STM-001", E.STREAM_STATE_ERROR, [opening(1), request(1, 1)]),
@@ -141,7 +147,9 @@ def test_violation_at_a_worker(
 
 
 @pytest.mark.parametrize(("requirement", "code", "build"), AT_CLIENT)
-def test_violation_at_a_client(requirement: str, code: ErrorCode, build) -> None:  # type: ignore[no-untyped-def]
+def test_violation_at_a_client(
+    requirement: str, code: ErrorCode, build: Callable[[bytes], bytes]
+) -> None:
     wire = client()
     request_id = wire.core.open(b"a", now=0.0, data=b"", end=False)
     wire.pull()
@@ -151,6 +159,18 @@ def test_violation_at_a_client(requirement: str, code: ErrorCode, build) -> None
     goaway = wire.goaway
     assert goaway is not None
     assert goaway.last_ordinal == 0
+
+
+def test_a_goaway_quotes_no_payload() -> None:
+    wire = client()
+    request_id = wire.core.open(b"a", now=0.0, data=b"")
+    wire.pull()
+    block = codec.encode_response_meta([(b"k", b"secret\n")])
+    wire.send(response(request_id, 0, block, META))
+    goaway = wire.goaway
+    assert goaway is not None
+    assert goaway.message == b"PAY-005"
+    assert wire.ended.message == "PAY-005"
 
 
 def test_last_ordinal_does_not_count_the_open_that_is_the_error() -> None:
@@ -202,7 +222,7 @@ def test_credit_comes_before_state_and_sequence() -> None:
 def test_malformed_metadata_is_an_error_even_while_draining() -> None:
     wire = worker()
     wire.send(opening(9))
-    wire.core.drain(1_000, 0.0)  # type: ignore[attr-defined]
+    wire.core.drain(1_000, 0.0)
     wire.send(request(1, 0, b"\x00", META))
     assert wire.ended.requirement == "PAY-002"
 
@@ -241,14 +261,14 @@ def test_nothing_is_promised_after_the_error() -> None:
     wire = worker()
     wire.send(opening(1, b"a"), raw(0x00), opening(2, b"b"))
     assert [event.request_id for event in wire.events(RequestReceived)] == [rid(1)]
-    wire.core.fail(rid(1), ErrorCode.CANCELLED)  # type: ignore[attr-defined]
+    wire.core.fail(rid(1), ErrorCode.CANCELLED)
     assert wire.stream(rid(1)) == []
 
 
 # -- linger ----------------------------------------------------------------------------------------
 
 
-def broken() -> Wire:
+def broken() -> Wire[WorkerConnection]:
     wire = worker()
     wire.send(raw(0x00))
     assert wire.core.close_action is CloseAction.LINGER
@@ -309,10 +329,10 @@ CONVERSATION = b"".join(
 )
 
 
-def hear(data: bytes, cuts: list[int]) -> Wire:
+def hear(data: bytes, cuts: list[int]) -> Wire[WorkerConnection]:
     wire = worker(shake=False)
     edges = [0, *sorted(cuts), len(data)]
-    for start, end in zip(edges, edges[1:], strict=False):
+    for start, end in pairwise(edges):
         if end > start:
             wire.send(data[start:end])
     return wire

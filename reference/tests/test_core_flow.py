@@ -3,7 +3,6 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
 from muxwire._generated.registries import ErrorCode
 from muxwire.core.flow import ReceiveCredit, SendCredit, StreamCredit, check_limit
 from muxwire.errors import ProtocolViolation

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import pytest
 from core_harness import ACK, PREFACE, client, opening, raw, rid, settings_frame, worker
-
 from muxwire._generated import codec
 from muxwire._generated.codec import encode_preface
 from muxwire._generated.registries import ErrorCode

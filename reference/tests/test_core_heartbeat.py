@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import pytest
 from core_harness import ACK, HEARTBEAT_TYPE, PREFACE, client, opening, raw, settings_frame, worker
-
 from muxwire._generated import codec
 from muxwire._generated.registries import ErrorCode
 from muxwire.core import CancelReason, CloseAction, HandlerCancelled

@@ -4,7 +4,6 @@ import pytest
 from core_harness import client, opening, request, response, rid, worker
 from hypothesis import given
 from hypothesis import strategies as st
-
 from muxwire._generated import codec
 from muxwire._generated.registries import END_STREAM, META, MORE, ErrorCode
 from muxwire.core import (
@@ -98,7 +97,8 @@ def test_trailers_may_carry_the_last_message() -> None:
     wire.pull()
     block = codec.encode_response_meta([(b"usage", b"7")])
     wire.send(
-        response(request_id, 0, b"ab", MORE), response(request_id, 1, block + b"c", META | END_STREAM)
+        response(request_id, 0, b"ab", MORE),
+        response(request_id, 1, block + b"c", META | END_STREAM),
     )
     assert [(e.data, e.ended) for e in wire.events(MessageReceived)] == [(b"abc", False)]
     assert wire.one(ResponseFinished).trailers == [(b"usage", b"7")]
@@ -163,9 +163,7 @@ def test_worker_refuses_a_message_that_is_too_large() -> None:
 
 
 def test_worker_refuses_an_open_whose_body_is_too_large_as_not_processed() -> None:
-    wire = worker(
-        max_message_size=1 << 20, max_frame_size=1 << 22, initial_stream_window=1 << 24
-    )
+    wire = worker(max_message_size=1 << 20, max_frame_size=1 << 22, initial_stream_window=1 << 24)
     wire.send(opening(1, bytes((1 << 20) + 1)))
     body = wire.terminal(rid(1))
     assert body is not None
@@ -175,9 +173,7 @@ def test_worker_refuses_an_open_whose_body_is_too_large_as_not_processed() -> No
 
 @pytest.mark.parametrize("end", [0, END_STREAM])
 def test_client_kills_a_response_that_is_too_large(end: int) -> None:
-    wire = client(
-        max_message_size=1 << 20, max_frame_size=1 << 22, initial_stream_window=1 << 24
-    )
+    wire = client(max_message_size=1 << 20, max_frame_size=1 << 22, initial_stream_window=1 << 24)
     request_id = wire.core.open(b"a", now=0.0, data=b"")
     wire.pull()
     frames = wire.send(response(request_id, 0, bytes((1 << 20) + 1), end))

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import pytest
-
 from muxwire._generated import codec
 from muxwire.core.metadata import open_metadata, opening_fits, response_metadata, trailers_fit
 from muxwire.core.settings import Settings

@@ -7,7 +7,6 @@ from collections.abc import Callable
 import pytest
 from _pytest.mark import ParameterSet
 from core_harness import Wire, client, opening, request, response, rid, worker
-
 from muxwire._generated import codec, machines
 from muxwire._generated.machines import CLIENT_REQUEST, WORKER_REQUEST
 from muxwire._generated.registries import END_STREAM, ErrorCode
@@ -38,7 +37,7 @@ def rows(states: tuple[str, ...], inputs: tuple[str, ...]) -> list[ParameterSet]
 # -- worker ----------------------------------------------------------------------------------------
 
 
-def worker_in(state: int) -> Wire:
+def worker_in(state: int) -> Wire[WorkerConnection]:
     """A worker with request 1 in this state; its handler runs unless the request is over."""
     wire = worker()
     match state:
@@ -50,15 +49,14 @@ def worker_in(state: int) -> Wire:
             wire.send(opening(1, end=False), codec.encode_kill(rid(1), 0))
         case machines.CLOSED:
             wire.send(opening(1, end=False))
-            wire.core.finish(rid(1))  # type: ignore[attr-defined]
+            wire.core.finish(rid(1))
             wire.pull()
     wire.seen.clear()
     return wire
 
 
-def apply_worker(wire: Wire, input_: int) -> None:
+def apply_worker(wire: Wire[WorkerConnection], input_: int) -> None:
     core = wire.core
-    assert isinstance(core, WorkerConnection)
     live = core._requests.get(rid(1))
     seq = live.next_seq if live else 1
     actions: dict[int, Callable[[], object]] = {
@@ -91,7 +89,6 @@ def test_worker_row(state: int, input_: int) -> None:
     row = WORKER_REQUEST[state][input_]
     wire = worker_in(state)
     core = wire.core
-    assert isinstance(core, WorkerConnection)
     assert worker_state(core) == state
     if row.effect == machines.EFFECT_NONE:
         with pytest.raises(ProtocolViolation) as caught:
@@ -138,12 +135,10 @@ def test_worker_row(state: int, input_: int) -> None:
 # -- client ----------------------------------------------------------------------------------------
 
 
-
-def client_in(state: int) -> tuple[Wire, bytes]:
+def client_in(state: int) -> tuple[Wire[ClientConnection], bytes]:
     """A client with one request in this state."""
     wire = client()
     core = wire.core
-    assert isinstance(core, ClientConnection)
     request_id = core.open(b"a", now=0.0, data=b"x", end=state == machines.HALF)
     if state == machines.IDLE:
         return wire, request_id
@@ -157,9 +152,8 @@ def client_in(state: int) -> tuple[Wire, bytes]:
     return wire, request_id
 
 
-def apply_client(wire: Wire, request_id: bytes, input_: int) -> None:
+def apply_client(wire: Wire[ClientConnection], request_id: bytes, input_: int) -> None:
     core = wire.core
-    assert isinstance(core, ClientConnection)
 
     def hear(*frames: bytes) -> None:
         core.receive_data(b"".join(frames), wire.now)
@@ -196,7 +190,6 @@ def test_client_row(state: int, input_: int) -> None:
     row = CLIENT_REQUEST[state][input_]
     wire, request_id = client_in(state)
     core = wire.core
-    assert isinstance(core, ClientConnection)
     live = core._requests.get(request_id)
     before = len(wire.frames)
     local = input_ in (machines.IN_SEND_BODY, machines.IN_SEND_END, machines.IN_SEND_STOP)
@@ -216,9 +209,7 @@ def test_client_row(state: int, input_: int) -> None:
             assert live.step(input_) == machines.EFFECT_MISUSE
         return
     if state == machines.IDLE and input_ in (machines.IN_SEND_OPEN, machines.IN_SEND_OPEN_END):
-        request_id = core.open(
-            b"a", now=0.0, data=b"", end=input_ == machines.IN_SEND_OPEN_END
-        )
+        request_id = core.open(b"a", now=0.0, data=b"", end=input_ == machines.IN_SEND_OPEN_END)
         wire.pull()
         assert core._requests[request_id].state == row.state
         return

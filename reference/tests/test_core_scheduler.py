@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import pytest
-
 from muxwire._generated.codec import HEADER_SIZE, request_header
 from muxwire._generated.registries import END_STREAM, ERROR
 from muxwire.core.flow import SendCredit
@@ -27,7 +26,7 @@ class Bench:
         )
 
     def stream(self, number: int, *messages: bytes, limit: int = 1 << 30) -> SendQueue:
-        queue = SendQueue(self, number.to_bytes(16, "big"), limit, request_header)
+        queue = SendQueue(number.to_bytes(16, "big"), limit, request_header)
         for message in messages:
             queue.push_message(message)
         self.scheduler.ready(queue)
@@ -119,7 +118,7 @@ def test_a_terminal_at_once_overtakes_and_its_old_place_is_skipped() -> None:
 
 def test_refusals_count_as_control_output() -> None:
     bench = Bench(credit=0)
-    refusal = SendQueue(None, bytes(16), 0, request_header)
+    refusal = SendQueue(bytes(16), 0, request_header)
     refusal.push(b"", b"body", END_STREAM | ERROR)
     bench.scheduler.refuse(refusal)
     bench.scheduler.control(b"12345678")

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 from hypothesis import given
 from hypothesis import strategies as st
-
 from muxwire._generated.codec import HEADER_SIZE, request_header
 from muxwire._generated.registries import END_STREAM, ERROR, MAX_SEQ, META, MORE
 from muxwire.core.flow import SendCredit
@@ -12,7 +11,7 @@ RID = bytes(15) + b"\x01"
 
 
 def queue(limit: int = 1 << 30) -> SendQueue:
-    return SendQueue(object(), RID, limit, request_header)
+    return SendQueue(RID, limit, request_header)
 
 
 def frames(

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import pytest
-
 from muxwire._generated.registries import SETTING_RULES, ErrorCode
 from muxwire.core.settings import Settings
 from muxwire.errors import InvalidArgument, ProtocolViolation

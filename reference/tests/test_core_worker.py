@@ -12,7 +12,6 @@ from core_harness import (
     settings_frame,
     worker,
 )
-
 from muxwire._generated import codec
 from muxwire._generated.registries import END_STREAM, ERROR, META, MORE, ErrorCode
 from muxwire.core import (
@@ -34,21 +33,16 @@ PING = codec.encode_ping(bytes(8))
 SMALL = {"initial_stream_window": 65_536, "connection_window": 1 << 20}
 
 
-def core_of(wire: Wire) -> WorkerConnection:
-    assert isinstance(wire.core, WorkerConnection)
-    return wire.core
-
-
-def code_of(wire: Wire, number: int) -> tuple[ErrorCode, int]:
+def code_of(wire: Wire[WorkerConnection], number: int) -> tuple[ErrorCode, int]:
     body = wire.terminal(rid(number))
     assert body is not None
     return ErrorCode(body.code), body.error_flags
 
 
-def fill(wire: Wire, number: int, size: int = 1_000) -> int:
+def fill(wire: Wire[WorkerConnection], number: int, size: int = 1_000) -> int:
     """Send messages until the stream's buffer is full; return how many were taken."""
     count = 0
-    while core_of(wire).send_message(rid(number), bytes(size)):
+    while wire.core.send_message(rid(number), bytes(size)):
         count += 1
         wire.pull()
     return count
@@ -62,17 +56,17 @@ def test_a_unary_answer_is_one_frame() -> None:
     wire.send(opening(1, b"hi"))
     event = wire.one(RequestReceived)
     assert (event.subject, event.data, event.ordinal, event.ended) == (SUBJECT, b"hi", 1, True)
-    core_of(wire).send_message(rid(1), b"hello")
-    core_of(wire).finish(rid(1))
+    wire.core.send_message(rid(1), b"hello")
+    wire.core.finish(rid(1))
     wire.pull()
     assert [f[1:] for f in wire.stream(rid(1))] == [(END_STREAM, 0, rid(1), b"hello")]
-    assert core_of(wire).open_requests == 0
+    assert wire.core.open_requests == 0
 
 
 def test_headers_messages_and_trailers() -> None:
     wire = worker()
     wire.send(opening(1))
-    core = core_of(wire)
+    core = wire.core
     core.send_headers(rid(1), [(b"content-type", b"text/plain")])
     core.send_message(rid(1), b"a")
     core.finish(rid(1), [(b"usage", b"1")])
@@ -87,17 +81,17 @@ def test_headers_messages_and_trailers() -> None:
 def test_headers_can_go_ahead_of_the_first_message() -> None:
     wire = worker()
     wire.send(opening(1))
-    core_of(wire).send_headers(rid(1), [])
+    wire.core.send_headers(rid(1), [])
     (frame,) = wire.pull()
     assert frame[1] == META
     with pytest.raises(RequestClosed, match="begun"):
-        core_of(wire).send_headers(rid(1), [])
+        wire.core.send_headers(rid(1), [])
 
 
 def test_trailers_alone_do_not_look_like_headers() -> None:
     wire = worker()
     wire.send(opening(1))
-    core_of(wire).finish(rid(1), [(b"usage", b"1")])
+    wire.core.finish(rid(1), [(b"usage", b"1")])
     wire.pull()
     assert [(f[1], f[2]) for f in wire.stream(rid(1))] == [(META, 0), (META | END_STREAM, 1)]
 
@@ -105,7 +99,7 @@ def test_trailers_alone_do_not_look_like_headers() -> None:
 def test_no_messages_at_all() -> None:
     wire = worker()
     wire.send(opening(1))
-    core_of(wire).finish(rid(1))
+    wire.core.finish(rid(1))
     wire.pull()
     assert [f[1:3] + f[4:] for f in wire.stream(rid(1))] == [(END_STREAM, 0, b"")]
 
@@ -113,7 +107,7 @@ def test_no_messages_at_all() -> None:
 def test_an_error_comes_after_the_data() -> None:
     wire = worker()
     wire.send(opening(1))
-    core = core_of(wire)
+    core = wire.core
     for _ in range(7):
         core.send_message(rid(1), b"x")
     core.fail(rid(1), 0x104, "busy", retry_after_ms=9, non_retryable=True, detail=b"d")
@@ -126,7 +120,7 @@ def test_an_error_comes_after_the_data() -> None:
 def test_error_bodies_keep_their_limits() -> None:
     wire = worker()
     wire.send(opening(1))
-    core_of(wire).fail(rid(1), 2**32 - 1, "\N{EURO SIGN}" * 1_000, detail=bytes(9_000))
+    wire.core.fail(rid(1), 2**32 - 1, "\N{EURO SIGN}" * 1_000, detail=bytes(9_000))
     wire.pull()
     body = wire.terminal(rid(1))
     assert body is not None
@@ -137,7 +131,7 @@ def test_error_bodies_keep_their_limits() -> None:
 def test_a_handler_ends_once() -> None:
     wire = worker()
     wire.send(opening(1))
-    core = core_of(wire)
+    core = wire.core
     core.finish(rid(1))
     for call in (
         lambda: core.finish(rid(1)),
@@ -156,7 +150,7 @@ def test_a_handler_ends_once() -> None:
 def test_the_handler_starts_before_the_request_ends() -> None:
     wire = worker()
     wire.send(opening(1, end=False))
-    core = core_of(wire)
+    core = wire.core
     for turn in range(10):
         wire.send(request(1, turn + 1, b"m"))
         assert wire.events(MessageReceived)[-1].data == b"m"
@@ -167,7 +161,7 @@ def test_the_handler_starts_before_the_request_ends() -> None:
 def test_late_chunks_after_the_terminal_are_discarded() -> None:
     wire = worker()
     wire.send(opening(1, end=False))
-    core_of(wire).fail(rid(1), 0x107)
+    wire.core.fail(rid(1), 0x107)
     wire.pull()
     frames = wire.send(*[request(1, 1 + n, bytes(200)) for n in range(500)], PING)
     assert frames[-1][0] == codec.PONG
@@ -178,7 +172,7 @@ def test_chunks_while_the_terminal_waits_are_discarded_in_sequence() -> None:
     wire = worker(peer=SMALL)
     wire.send(opening(1, end=False))
     fill(wire, 1)
-    core_of(wire).finish(rid(1))
+    wire.core.finish(rid(1))
     wire.pull()
     before = len(wire.events(MessageReceived))
     wire.send(request(1, 1, b"x"))
@@ -193,7 +187,7 @@ def test_chunks_while_the_terminal_waits_are_discarded_in_sequence() -> None:
 def test_the_client_s_settings_are_obeyed() -> None:
     wire = worker(peer={"max_frame_size": 16_384, "initial_stream_window": 65_536})
     wire.send(opening(1))
-    core_of(wire).send_message(rid(1), bytes(1 << 20))
+    wire.core.send_message(rid(1), bytes(1 << 20))
     wire.pull()
     frames = wire.stream(rid(1))
     assert max(len(f[4]) for f in frames) == 16_384
@@ -203,11 +197,11 @@ def test_the_client_s_settings_are_obeyed() -> None:
 def test_a_response_above_the_client_s_limit_ends_the_request() -> None:
     wire = worker(peer={"max_message_size": 1 << 20})
     wire.send(opening(1))
-    core_of(wire).send_message(rid(1), b"first")
+    wire.core.send_message(rid(1), b"first")
     with pytest.raises(MessageTooLarge):
-        core_of(wire).send_message(rid(1), bytes((1 << 20) + 1))
-    assert core_of(wire).send_message(rid(1), b"dropped")
-    core_of(wire).fail(rid(1), 0x107)
+        wire.core.send_message(rid(1), bytes((1 << 20) + 1))
+    assert wire.core.send_message(rid(1), b"dropped")
+    wire.core.fail(rid(1), 0x107)
     wire.pull()
     assert code_of(wire, 1) == (ErrorCode.MESSAGE_TOO_LARGE, 2)
     assert not wire.events(HandlerCancelled)
@@ -217,7 +211,7 @@ def test_a_response_above_the_client_s_limit_ends_the_request() -> None:
 def test_metadata_above_the_client_s_limit_ends_the_request(where: str) -> None:
     wire = worker(peer={"max_metadata_size": 8_192})
     wire.send(opening(1))
-    core = core_of(wire)
+    core = wire.core
     pairs = [(b"k", bytes(8_000).replace(b"\0", b"x")), (b"l", b"y" * 400)]
     with pytest.raises(InvalidArgument):
         core.send_headers(rid(1), pairs) if where == "headers" else core.finish(rid(1), pairs)
@@ -230,9 +224,9 @@ def test_bad_headers_are_a_local_error() -> None:
     wire.send(opening(1))
     for pairs in ([(b"Upper", b"")], [(b"k", b""), (b"k", b"")], [(b"k", b"\n")], [(b"", b"")]):
         with pytest.raises(InvalidArgument):
-            core_of(wire).send_headers(rid(1), pairs)
+            wire.core.send_headers(rid(1), pairs)
     with pytest.raises(InvalidArgument):
-        core_of(wire).send_headers(rid(1), [(b"k" * 300, b"")])
+        wire.core.send_headers(rid(1), [(b"k" * 300, b"")])
     wire.pull()
     assert wire.stream(rid(1)) == []
 
@@ -256,18 +250,18 @@ def test_the_connection_window_binds_all_streams_and_control_passes() -> None:
     wire = worker(peer={"connection_window": 1 << 20, "initial_stream_window": 1 << 30})
     wire.send(opening(1), opening(2), opening(3))
     for number in (1, 2):
-        core_of(wire).send_message(rid(number), bytes(1 << 20))
-    core_of(wire).finish(rid(3))
+        wire.core.send_message(rid(number), bytes(1 << 20))
+    wire.core.finish(rid(3))
     wire.pull()
     data = [f for f in wire.frames if f[0] == codec.RESPONSE]
     assert (1 << 20) - 32 < sum(32 + len(f[4]) for f in data if f[4]) <= 1 << 20
     assert wire.terminal(rid(3)) is None
     wire.send(codec.encode_kill(rid(1), 0))
-    core_of(wire).fail(rid(1), 0x107)
+    wire.core.fail(rid(1), 0x107)
     wire.pull()
     assert code_of(wire, 1)[0] == ErrorCode.CANCELLED
     wire.send(codec.encode_window_update(bytes(16), 1 << 30))
-    core_of(wire).finish(rid(2))
+    wire.core.finish(rid(2))
     wire.pull()
     assert wire.terminal(rid(2)) is None
     assert sum(len(f[4]) for f in wire.stream(rid(2))) == 1 << 20
@@ -276,10 +270,10 @@ def test_the_connection_window_binds_all_streams_and_control_passes() -> None:
 def test_a_window_update_that_raises_nothing_is_a_glitch() -> None:
     wire = worker(peer=SMALL)
     wire.send(opening(1))
-    before = core_of(wire)._budgets.glitch._tokens
+    before = wire.core._budgets.glitch._tokens
     wire.send(codec.encode_window_update(rid(1), 65_536))
     wire.send(codec.encode_window_update(bytes(16), 5))
-    assert core_of(wire)._budgets.glitch._tokens == before - 2
+    assert wire.core._budgets.glitch._tokens == before - 2
 
 
 def test_writers_wait_for_room_and_are_told() -> None:
@@ -292,13 +286,13 @@ def test_writers_wait_for_room_and_are_told() -> None:
     assert not wire.events(Writable)
     wire.send(codec.encode_window_update(rid(1), 65_536 + 60_000))
     assert wire.one(Writable).request_id == rid(1)
-    assert core_of(wire).send_message(rid(1), bytes(1_000))
+    assert wire.core.send_message(rid(1), bytes(1_000))
 
 
 def test_an_empty_message_waits_for_room_too() -> None:
     wire = worker(peer=SMALL, send_buffer=1_000)
     wire.send(opening(1))
-    core = core_of(wire)
+    core = wire.core
     assert core.send_message(rid(1), bytes(70_000))
     wire.pull()
     assert not core.send_message(rid(1), b"")
@@ -309,8 +303,8 @@ def test_an_empty_message_waits_for_room_too() -> None:
 def test_one_message_of_any_size_is_taken() -> None:
     wire = worker(peer=SMALL)
     wire.send(opening(1))
-    assert core_of(wire).send_message(rid(1), bytes(8 << 20))
-    assert not core_of(wire).send_message(rid(1), b"")
+    assert wire.core.send_message(rid(1), bytes(8 << 20))
+    assert not wire.core.send_message(rid(1), b"")
 
 
 def test_input_beyond_the_stream_window_is_refused() -> None:
@@ -342,7 +336,7 @@ def test_input_beyond_the_connection_window_is_refused_while_no_update_can_go_ou
 def test_consumption_raises_the_limits_in_quarters() -> None:
     wire = worker(initial_stream_window=65_536, connection_window=1 << 20)
     wire.send(opening(1, end=False))
-    core = core_of(wire)
+    core = wire.core
     for seq in range(1, 2_000):
         wire.send(request(1, seq, bytes(1_000)))
         core.consumed(rid(1), wire.events(MessageReceived)[-1].cost)
@@ -360,18 +354,18 @@ def test_more_cannot_be_given_back_than_was_handed_out() -> None:
     wire.send(opening(1, b"hi", end=False))
     cost = wire.one(RequestReceived).cost
     with pytest.raises(LocalProtocolError):
-        core_of(wire).consumed(rid(1), cost + 1)
-    core_of(wire).consumed(rid(1), cost)
-    core_of(wire).finish(rid(1))
+        wire.core.consumed(rid(1), cost + 1)
+    wire.core.consumed(rid(1), cost)
+    wire.core.finish(rid(1))
     wire.pull()
-    core_of(wire).consumed(rid(1), 12_345)  # late: the terminal returned everything
+    wire.core.consumed(rid(1), 12_345)  # late: the terminal returned everything
     assert wire.core.buffered_bytes == 0
 
 
 def test_a_message_longer_than_the_window_passes_while_it_is_awaited() -> None:
     wire = worker(initial_stream_window=65_536)
     wire.send(opening(1, end=False))
-    core_of(wire).awaiting(rid(1))
+    wire.core.awaiting(rid(1))
     for seq in range(1, 200):
         wire.send(request(1, seq, bytes(10_000), MORE))
     wire.send(request(1, 200, b""))
@@ -385,7 +379,7 @@ def test_a_message_that_nobody_awaits_stops_at_the_window() -> None:
     for seq in range(1, 7):
         wire.send(request(1, seq, bytes(10_000), MORE))
     assert not [f for f in wire.frames if f[0] == codec.WINDOW_UPDATE]
-    core_of(wire).awaiting(rid(1))
+    wire.core.awaiting(rid(1))
     wire.pull()
     (update,) = [f for f in wire.frames if f[0] == codec.WINDOW_UPDATE]
     assert codec.decode_window_update(update[4]) == 65_536 + 6 * 10_032 + len(opening(1))
@@ -394,9 +388,11 @@ def test_a_message_that_nobody_awaits_stops_at_the_window() -> None:
 def test_a_complete_message_ends_the_wait() -> None:
     wire = worker(initial_stream_window=65_536)
     wire.send(opening(1, end=False))
-    core_of(wire).awaiting(rid(1))
-    wire.send(request(1, 1, bytes(30_000), MORE), request(1, 2, b""), request(1, 3, bytes(30_000), MORE))
-    held = core_of(wire)._requests[rid(1)].credit.held
+    wire.core.awaiting(rid(1))
+    wire.send(
+        request(1, 1, bytes(30_000), MORE), request(1, 2, b""), request(1, 3, bytes(30_000), MORE)
+    )
+    held = wire.core._requests[rid(1)].credit.held
     assert held == 32 + 30_032
 
 
@@ -418,7 +414,7 @@ def test_discarded_cost_is_returned() -> None:
             request(number, 1, bytes(60_000), MORE),
             codec.encode_kill(rid(number), 0),
         )
-        core_of(wire).fail(rid(number), 0x107)
+        wire.core.fail(rid(number), 0x107)
         wire.pull()
         wire.send(opening(1_000 + number, bytes(60_000), subject=b"no.such"))
     assert wire.core.close_action is CloseAction.NONE
@@ -444,8 +440,8 @@ def test_waiting_for_the_connection_s_window_is_slow_too() -> None:
                         "idle_timeout_ms": 600_000}, slow_consumer=5.0,
                   idle_timeout_ms=600_000)  # fmt: skip
     wire.send(opening(1), opening(2))
-    core_of(wire).send_message(rid(1), bytes(1 << 20))
-    core_of(wire).finish(rid(1))
+    wire.core.send_message(rid(1), bytes(1 << 20))
+    wire.core.finish(rid(1))
     wire.pull()
     wire.advance(5.0)
     assert code_of(wire, 1)[0] == ErrorCode.SLOW_CONSUMER
@@ -459,8 +455,8 @@ def test_stop_is_passed_on_once() -> None:
     wire = worker()
     wire.send(opening(1), codec.encode_stop(rid(1), 7), codec.encode_stop(rid(1), 8))
     assert wire.one(StopReceived).reason == 7
-    core_of(wire).send_message(rid(1), b"usage")
-    core_of(wire).finish(rid(1))
+    wire.core.send_message(rid(1), b"usage")
+    wire.core.finish(rid(1))
     wire.pull()
     assert wire.terminal(rid(1)) is None
 
@@ -469,7 +465,7 @@ def test_open_and_kill_in_one_segment_give_one_terminal() -> None:
     wire = worker()
     wire.send(opening(1), codec.encode_kill(rid(1), 0))
     assert [type(e) for e in wire.seen[-2:]] == [RequestReceived, HandlerCancelled]
-    core_of(wire).fail(rid(1), ErrorCode.CANCELLED)
+    wire.core.fail(rid(1), ErrorCode.CANCELLED)
     wire.pull()
     assert code_of(wire, 1) == (ErrorCode.CANCELLED, 0)
 
@@ -480,9 +476,9 @@ def test_after_a_kill_only_the_terminal_follows() -> None:
     fill(wire, 1)
     frames = wire.send(codec.encode_kill(rid(1), 0), PING)
     assert [f[0] for f in frames] == [codec.PONG]
-    assert core_of(wire).send_message(rid(1), b"dropped")
-    core_of(wire).send_headers(rid(1), [])
-    core_of(wire).finish(rid(1))
+    assert wire.core.send_message(rid(1), b"dropped")
+    wire.core.send_headers(rid(1), [])
+    wire.core.finish(rid(1))
     (frame,) = wire.pull()
     assert frame[1] == END_STREAM | ERROR
     assert code_of(wire, 1)[0] == ErrorCode.CANCELLED
@@ -490,7 +486,7 @@ def test_after_a_kill_only_the_terminal_follows() -> None:
 
 def test_a_handler_that_does_not_end_gets_its_terminal_and_keeps_its_place() -> None:
     wire = worker()
-    core = core_of(wire)
+    core = wire.core
     wire.send(opening(1), codec.encode_kill(rid(1), 0))
     wire.advance(0.49)
     assert wire.stream(rid(1)) == []
@@ -512,7 +508,7 @@ def test_a_handler_that_does_not_end_gets_its_terminal_and_keeps_its_place() -> 
 def test_a_kill_behind_the_end_lets_the_ordinary_terminal_pass() -> None:
     wire = worker()
     wire.send(opening(1))
-    core_of(wire).finish(rid(1))
+    wire.core.finish(rid(1))
     wire.core.receive_data(codec.encode_kill(rid(1), 0), 0.0)
     wire.pull()
     assert wire.terminal(rid(1)) is None
@@ -524,8 +520,8 @@ def test_a_kill_with_data_still_queued_is_cancelled(
 ) -> None:
     wire = worker(peer=SMALL)
     wire.send(opening(1))
-    core_of(wire).send_message(rid(1), bytes(100_000))
-    core_of(wire).finish(rid(1), trailers)
+    wire.core.send_message(rid(1), bytes(100_000))
+    wire.core.finish(rid(1), trailers)
     wire.pull()
     wire.send(codec.encode_kill(rid(1), 0))
     assert code_of(wire, 1)[0] == ErrorCode.CANCELLED
@@ -535,11 +531,11 @@ def test_a_kill_with_data_still_queued_is_cancelled(
 def test_kills_of_ended_requests_are_ignored() -> None:
     wire = worker()
     wire.send(opening(1))
-    core_of(wire).finish(rid(1))
+    wire.core.finish(rid(1))
     wire.pull()
-    before = core_of(wire)._budgets.glitch._tokens
+    before = wire.core._budgets.glitch._tokens
     wire.send(codec.encode_kill(rid(1), 0), codec.encode_stop(rid(1), 0))
-    assert core_of(wire)._budgets.glitch._tokens == before
+    assert wire.core._budgets.glitch._tokens == before
     assert len(wire.stream(rid(1))) == 1
 
 
@@ -549,8 +545,8 @@ def test_rapid_reset_never_frees_a_place() -> None:
     for number in range(1, 3_001):
         frames += [opening(number), codec.encode_kill(rid(number), 0)]
     wire.core.receive_data(b"".join(frames), 0.0)
-    assert core_of(wire).open_requests == 1_024
-    assert core_of(wire).statistics.peak == 1_024
+    assert wire.core.open_requests == 1_024
+    assert wire.core.statistics.peak == 1_024
     wire.pull()
     refused = [f for f in wire.frames if f[1] & ERROR]
     assert len(refused) == 3_000 - 1_024
@@ -568,14 +564,14 @@ def test_a_deadline_cancels_and_answers_at_once() -> None:
     wire.advance(0.001)
     assert wire.one(HandlerCancelled).reason is CancelReason.DEADLINE
     assert code_of(wire, 1) == (ErrorCode.DEADLINE_EXCEEDED, 0)
-    assert core_of(wire).open_requests == 1
+    assert wire.core.open_requests == 1
 
 
 def test_a_deadline_covers_output_that_waits() -> None:
     wire = worker(peer=SMALL)
     wire.send(opening(1, timeout_ms=300))
-    core_of(wire).send_message(rid(1), bytes(100_000))
-    core_of(wire).finish(rid(1))
+    wire.core.send_message(rid(1), bytes(100_000))
+    wire.core.finish(rid(1))
     wire.advance(0.3)
     assert code_of(wire, 1)[0] == ErrorCode.DEADLINE_EXCEEDED
     assert not wire.events(HandlerCancelled)
@@ -588,10 +584,10 @@ def test_the_longest_deadline_is_far_away() -> None:
     assert due is not None
     assert due < 60
     wire.advance(10.0)
-    core_of(wire).finish(rid(1))
+    wire.core.finish(rid(1))
     wire.pull()
     assert wire.terminal(rid(1)) is None
-    assert len(core_of(wire)._timers) == 0
+    assert len(wire.core._timers) == 0
 
 
 # -- the end ---------------------------------------------------------------------------------------
@@ -614,14 +610,14 @@ def test_every_handler_is_cancelled_when_the_connection_ends(how: str) -> None:
     assert statistics.active == 50
     assert statistics.cancelled == 50
     for number in range(1, 51):
-        core_of(wire).fail(rid(number), 0x107)
+        wire.core.fail(rid(number), 0x107)
     assert statistics.active == 0
 
 
 def test_drain_lets_requests_run_and_closes_behind_the_last() -> None:
     wire = worker()
     wire.send(opening(1, end=False))
-    core_of(wire).drain(1_000, 0.0)
+    wire.core.drain(1_000, 0.0)
     wire.pull()
     goaway = wire.goaway
     assert goaway is not None
@@ -630,8 +626,8 @@ def test_drain_lets_requests_run_and_closes_behind_the_last() -> None:
     assert code_of(wire, 2) == (ErrorCode.DRAINING, 1)
     wire.send(request(1, 1, b"m"), PING)
     assert wire.events(MessageReceived)
-    core_of(wire).send_message(rid(1), b"x")
-    core_of(wire).finish(rid(1))
+    wire.core.send_message(rid(1), b"x")
+    wire.core.finish(rid(1))
     assert wire.core.close_action is CloseAction.NONE
     wire.pull()
     assert wire.terminal(rid(1)) is None
@@ -643,7 +639,7 @@ def test_drain_lets_requests_run_and_closes_behind_the_last() -> None:
 
 def test_an_idle_connection_drains_at_once() -> None:
     wire = worker()
-    core_of(wire).drain(1_000, 0.0)
+    wire.core.drain(1_000, 0.0)
     assert [f[0] for f in wire.pull()] == [codec.GOAWAY]
     assert wire.core.close_action is CloseAction.LINGER
 
@@ -651,8 +647,8 @@ def test_an_idle_connection_drains_at_once() -> None:
 def test_the_end_of_the_grace_ends_everything() -> None:
     wire = worker()
     wire.send(opening(1), opening(2))
-    core_of(wire).drain(300, 0.0)
-    core_of(wire).drain(300, 0.0)
+    wire.core.drain(300, 0.0)
+    wire.core.drain(300, 0.0)
     wire.advance(0.3)
     for number in (1, 2):
         assert code_of(wire, number) == (ErrorCode.SHUTDOWN, 0)
@@ -664,7 +660,7 @@ def test_the_end_of_the_grace_ends_everything() -> None:
 def test_a_drain_without_grace_is_over_at_once() -> None:
     wire = worker()
     wire.send(opening(1))
-    core_of(wire).drain(0, 0.0)
+    wire.core.drain(0, 0.0)
     wire.pull()
     assert code_of(wire, 1)[0] == ErrorCode.SHUTDOWN
 
@@ -672,7 +668,7 @@ def test_a_drain_without_grace_is_over_at_once() -> None:
 def test_a_drain_that_cannot_be_flushed_is_cut_off() -> None:
     wire = worker(peer=SMALL)
     wire.send(opening(1))
-    core_of(wire).drain(0, 0.0)
+    wire.core.drain(0, 0.0)
     assert wire.core.next_timeout() == pytest.approx(0.8)
     wire.core.handle_timeout(0.8)  # the driver could not take anything
     assert wire.core.close_action is CloseAction.ABORT
@@ -681,18 +677,18 @@ def test_a_drain_that_cannot_be_flushed_is_cut_off() -> None:
 def test_a_drain_can_follow_a_terminal() -> None:
     wire = worker()
     wire.send(opening(1), opening(2))
-    core_of(wire).drain(500, 0.0, after=rid(1))
-    core_of(wire).send_message(rid(1), b"ok")
-    core_of(wire).finish(rid(1))
+    wire.core.drain(500, 0.0, after=rid(1))
+    wire.core.send_message(rid(1), b"ok")
+    wire.core.finish(rid(1))
     frames = wire.pull()
     assert [f[0] for f in frames] == [codec.RESPONSE, codec.GOAWAY]
-    core_of(wire).drain(500, 0.0, after=rid(1))
+    wire.core.drain(500, 0.0, after=rid(1))
     assert wire.pull() == []
 
 
 def test_a_pending_connection_drains_without_an_octet() -> None:
     wire = worker(shake=False)
-    core_of(wire).drain(1_000, 0.0)
+    wire.core.drain(1_000, 0.0)
     wire.pull()
     assert wire.octets == b""
     assert wire.core.close_action is CloseAction.CLOSE
@@ -701,7 +697,7 @@ def test_a_pending_connection_drains_without_an_octet() -> None:
 def test_a_drain_waits_for_the_ack() -> None:
     wire = worker(shake=False)
     wire.send(PREFACE)
-    core_of(wire).drain(1_000, 0.0)
+    wire.core.drain(1_000, 0.0)
     assert wire.pull() == []
     frames = wire.send(settings_frame())
     assert [f[0] for f in frames] == [codec.SETTINGS_ACK, codec.GOAWAY]
@@ -712,7 +708,7 @@ def test_a_client_that_leaves_is_served_to_the_end() -> None:
     wire.send(opening(1), codec.encode_goaway(0, 0, 99, b""))
     assert wire.one(GoawayReceived).code == 0
     assert wire.core.close_action is CloseAction.NONE
-    core_of(wire).finish(rid(1))
+    wire.core.finish(rid(1))
     wire.pull()
     assert wire.core.close_action is CloseAction.LINGER
     assert wire.goaway is None
@@ -730,7 +726,7 @@ def test_a_client_that_reports_an_error_is_left() -> None:
 
 def test_queued_control_output_is_bounded() -> None:
     wire = worker(peer={"idle_timeout_ms": 600_000}, idle_timeout_ms=100)
-    core = core_of(wire)
+    core = wire.core
     number = 0
     while core.close_action is CloseAction.NONE and number < 100_000:
         number += 1
@@ -746,7 +742,7 @@ def test_queued_control_output_is_bounded() -> None:
 def test_exhausted_sequence_numbers_end_the_request() -> None:
     wire = worker()
     wire.send(opening(1))
-    core = core_of(wire)
+    core = wire.core
     core._requests[rid(1)].queue.seq = 2**32 - 2
     core.send_message(rid(1), b"x")
     wire.core.data_to_send(0.0)

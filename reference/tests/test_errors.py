@@ -4,7 +4,6 @@ import inspect
 import re
 
 import pytest
-
 from muxwire import errors
 from muxwire._generated.registries import ErrorCode
 from muxwire.errors import (
@@ -20,9 +19,7 @@ from muxwire.errors import (
 )
 
 CLASSES = [
-    item
-    for item in vars(errors).values()
-    if inspect.isclass(item) and issubclass(item, Exception)
+    item for item in vars(errors).values() if inspect.isclass(item) and issubclass(item, Exception)
 ]
 
 

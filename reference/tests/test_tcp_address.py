@@ -6,7 +6,6 @@ import errno
 import socket
 
 import pytest
-
 from muxwire.errors import InvalidArgument
 from muxwire.tcp.address import explain, parse, render
 

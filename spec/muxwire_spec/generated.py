@@ -1,7 +1,7 @@
 """Every generated file: what it must contain, writing it, and comparing it with the tree.
 
 `expected` is a pure function of the specification and of the prose. `write` makes the tree equal
-to it; `check` compares the set of files and every octet, both ways, and lints the prose.
+to it; `check` compares the set of files and every octet, both ways, and lints prose and data.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from muxwire_spec import soundness
 from muxwire_spec.emit import (
     data,
     prose,
@@ -20,7 +21,7 @@ from muxwire_spec.emit import (
 )
 from muxwire_spec.lint import lint
 from muxwire_spec.model import Spec
-from muxwire_spec.requirements import RequirementError, chapters
+from muxwire_spec.requirements import RequirementError, chapters, parse
 from muxwire_spec.spec import load_spec
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -41,6 +42,9 @@ EMITTERS: tuple[Callable[[Spec], dict[str, bytes]], ...] = (
 
 OWNED = ("reference/muxwire/_generated", data.FOLDER, vectors.FOLDER)
 """Folders that hold generated files and nothing else."""
+
+DATA = "spec/muxwire_spec"
+"""Where the data stands that `soundness` checks."""
 
 TextError = (prose.ProseError, RequirementError)
 """What is raised when the prose cannot be read; the messages start with file:line."""
@@ -85,11 +89,14 @@ def write(root: Path = ROOT) -> list[str]:
 
 
 def check(root: Path = ROOT) -> list[str]:
-    """Return what is wrong: one line for each problem of the prose and for each file.
+    """Return what is wrong: one line for each problem of the prose, the data, and each file.
 
-    A file can be missing, edited, or one that should not be there.
+    A file can be missing, edited, or one that should not be there. From unsound data no file is
+    made.
     """
     problems = [f"{TEXT}/{problem}" for problem in lint(root / TEXT)]
+    if unsound := _unsound(root):
+        return [*problems, *(f"{DATA}: {problem}" for problem in unsound)]
     try:
         files = expected(root)
     except TextError as error:
@@ -102,6 +109,14 @@ def check(root: Path = ROOT) -> list[str]:
             problems.append(f"{path}: differs from the specification at {_where(found, content)}")
     problems += [f"{path}: no emitter makes this file" for path in _strays(root, files)]
     return problems
+
+
+def _unsound(root: Path) -> list[str]:
+    try:
+        texts = {found.id: found.text for found in parse(root / TEXT)}
+    except RequirementError:
+        return []  # `expected` says so
+    return soundness.problems(load_spec(), texts)
 
 
 def _where(found: bytes, content: bytes) -> str:

@@ -274,24 +274,88 @@ class Constant:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """One cell of a state machine: what an input does in a state."""
+    """One cell of a state machine: what an input does in a state.
+
+    `requirement` is the rule that demands the effect, or "" when none does by itself.
+    """
 
     state: str
     input: str
     next: str
     effect: str
     breach: Breach | None
+    requirement: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Machine:
-    """A total state machine: every state has a row for every input."""
+    """A total state machine: every state has a row for every input.
+
+    The first state is the one it begins in. `prefix` stands before the names of states and inputs
+    where all machines share one namespace.
+    """
 
     name: str
     title: str
+    prefix: str
     states: tuple[str, ...]
     inputs: tuple[tuple[str, str], ...]
     rows: tuple[Row, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Retry:
+    """When a request of a class may be tried again without asking its caller.
+
+    `allowed` false: never. `idempotent`: only with that request flag. `unanswered`: only while no
+    complete message was received. `only` are the codes that allow it (none: all do), `never` those
+    that forbid it, `elsewhere` those that forbid it on a worker that already gave them.
+    NON_RETRYABLE always forbids it. `doc` says the same in words.
+    """
+
+    allowed: bool
+    idempotent: bool
+    unanswered: bool
+    only: tuple[str, ...]
+    never: tuple[str, ...]
+    elsewhere: tuple[str, ...]
+    doc: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutcomeClass:
+    """A class of unsuccessful outcomes; of several whose `when` holds, the first applies.
+
+    `when` is a list of alternatives. Each is a list of facts that all hold; "!" before a fact says
+    that it does not. `doc` says the same in words. `rank` orders the classes of several attempts.
+    """
+
+    name: str
+    when: tuple[tuple[str, ...], ...]
+    doc: str
+    rank: int
+    retry: Retry
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ending:
+    """One acceptable way for a connection error to end: a kind, and its condition if any."""
+
+    kind: str
+    when: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ErrorRule:
+    """A fault that ends a connection: the rule, the code of the GOAWAY, what a peer may then see.
+
+    `code` is null where no GOAWAY is sent.
+    """
+
+    requirement: str
+    fault: str
+    code: str | None
+    ends: tuple[Ending, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -312,6 +376,10 @@ class Spec:
     checks: tuple[Check, ...]
     effects: tuple[tuple[str, str], ...]
     machines: tuple[Machine, ...]
+    facts: tuple[tuple[str, str], ...]
+    classes: tuple[OutcomeClass, ...]
+    endings: tuple[tuple[str, str], ...]
+    errors: tuple[ErrorRule, ...]
 
     def registry(self, name: str) -> Registry:
         """Return the registry called `name`.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import cache
 
-from muxwire_spec import frames, machines, profiles, registries
+from muxwire_spec import errors, frames, machines, profiles, recovery, registries
 from muxwire_spec.lower import lower_layout
 from muxwire_spec.model import Spec
 
@@ -31,4 +31,8 @@ def load_spec() -> Spec:
         checks=frames.CHECKS,
         effects=machines.EFFECTS,
         machines=machines.MACHINES,
+        facts=recovery.FACTS,
+        classes=recovery.CLASSES,
+        endings=errors.ENDINGS,
+        errors=errors.RULES,
     )

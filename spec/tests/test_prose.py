@@ -290,6 +290,37 @@ class TestTables:
         assert tables.markdown(("a",), [["x|y"]]) == "| a |\n|---|\n| x\\|y |"
 
 
+class TestErrors:
+    def test_every_rule_is_a_row(self) -> None:
+        table, legend = region("table errors").split("\n\n")
+        assert [row[:3] for row in rows(table)] == [
+            [rule.requirement, rule.fault, rule.code or "none"] for rule in SPEC.errors
+        ]
+        explained = {row[0] for row in rows(legend)}
+        ends = {end.rpartition(": ")[2] for row in rows(table) for end in row[3].split("; ")}
+        assert ends == explained
+
+    def test_a_condition_stands_before_its_end(self) -> None:
+        (row,) = [row for row in rows(region("table errors")) if row[0] == "HSK-008"]
+        assert row[3] == (
+            "general; worker, before a valid preface: silent; "
+            "client, before a valid preface: no goaway"
+        )
+
+
+class TestClasses:
+    def test_the_rows_are_in_the_order_of_the_test(self) -> None:
+        found = rows(region("table classes"))
+        assert [row[0] for row in found] == [
+            "NOT_SENT",
+            "FAILED",
+            "PARTIAL",
+            "NOT_PROCESSED",
+            "AMBIGUOUS",
+        ]
+        assert found[-1][2] == "only if IDEMPOTENT"
+
+
 class TestMachines:
     @pytest.mark.parametrize("machine", SPEC.machines, ids=lambda machine: machine.name)
     def test_the_matrix_has_every_cell(self, machine: ir.Machine) -> None:
@@ -307,7 +338,9 @@ class TestMachines:
                 if row.breach is not None:
                     assert cell == f"CE({row.breach.code}, {row.breach.requirement})"
                     continue
-                effect, _, target = cell.partition(" → ")
+                said, _, id_ = cell.removesuffix(")").partition(" (")
+                effect, _, target = said.partition(" → ")
+                assert id_ == row.requirement
                 assert effect.upper().replace(" ", "_") == row.effect
                 assert (target or state) == row.next
                 assert effect in explained

@@ -15,7 +15,6 @@ from muxwire_conformance.case import CaseFunction, case
 from muxwire_conformance.context import Context
 from muxwire_conformance.dialogue import Connection
 from muxwire_conformance.stream import Stream
-from muxwire_conformance.verdict import NotApplicable
 from muxwire_conformance.wire import Override
 
 UNKNOWN_SUBJECT = "no.such.subject"
@@ -99,43 +98,16 @@ async def refused(
     conn = await where_due(ctx, name)
     good = control_frame(ctx, conn, name)
     conn.violate(control_frame(ctx, conn, name, payload, **header), instead_of=good)
-    if name == "goaway" and ctx.twin_run:
-        await quiet_end(conn)
-    else:
-        await conn.expect_connection_error(error)
+    await conn.expect_connection_error(error, twin_ends=name == "goaway")
 
 
-async def quiet_end(conn: Connection, *, check: str | None = None) -> None:
-    """Expect the end that a client's GOAWAY brings: a half-close, and no GOAWAY back (CLS-009)."""
-    await conn.until(lambda: conn.goaway is not None, conn.patience.seconds)
-    if conn.goaway is not None:
-        conn.fail(check, "the end of the connection without a GOAWAY", None, conn.goaway)
-    await conn.expect_end(check=check)
-
-
-async def outcome(
-    conn: Connection, stream: Stream, error: str, *, not_processed: bool = True
-) -> None:
-    """Expect a refusal of a request that breaks no rule of framing.
+async def outcome(conn: Connection, stream: Stream, error: str) -> None:
+    """Expect a refusal with NOT_PROCESSED of a request that breaks no rule of framing.
 
     Emits ``error`` and ``fence``, as ``expect_stream_error`` does where something was violated.
     """
-    frame = await stream.end(check="error")
-    expected = f"an error terminal {error} with{'' if not_processed else 'out'} NOT_PROCESSED"
-    body = frame.error
-    good = body is not None and (body.code, body.not_processed) == (wire.code(error), not_processed)
-    conn.context.check("error", good, expected=expected, actual=frame, frame=frame)
+    await conn.expect_outcome(stream, error, not_processed=True)
     await conn.fence(check="fence")
-
-
-def not_for_this_target(ctx: Context, reason: str) -> None:
-    """End a negative case as not applicable; its twin, which has nothing to show, just ends.
-
-    Raises:
-        NotApplicable: in the run of the case itself.
-    """
-    if not ctx.twin_run:
-        raise NotApplicable(reason)
 
 
 def some_subject(ctx: Context) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 from muxwire_conformance import wire
 from muxwire_conformance.case import SAME, case
 from muxwire_conformance.cases._steps import (
@@ -97,8 +99,9 @@ async def input_after_the_half_close(ctx: Context) -> None:
     for _ in range(8):
         conn.send(bytes(FLOOD // 8))
         reset = reset or not await conn.transport.flushed(0.5)
-    actual = "a reset"
-    ctx.check("read", not reset, expected="the worker to read on for 1 s", actual=actual)
+    if reset and conn.goaway is not None and time.monotonic() - conn.goaway.at > 0.8:
+        ctx.unprepared("a judge that is in time", "the worker had to read on for 1 s only")
+    ctx.check("read", not reset, expected="the worker to read on for 1 s", actual="a reset")
 
 
 # -- CLS-003 -----------------------------------------------------------------------------------
@@ -213,10 +216,12 @@ async def _expect_second_goaway(ctx: Context, conn: Connection, first: Frame) ->
     last = [frame for frame in conn.frames if frame.goaway is not None][-1]
     if last.goaway is None or first.goaway is None:
         conn.fail(None, "two GOAWAYs")
-    seen = (last.goaway.code, last.goaway.last_ordinal)
-    wanted = (wire.code("PROTOCOL_ERROR"), first.goaway.last_ordinal)
-    words = f"GOAWAY with PROTOCOL_ERROR and last_ordinal {wanted[1]}"
-    ctx.check("goaway", seen == wanted, expected=words, actual=last, frame=last)
+    wanted = first.goaway.last_ordinal
+    words = f"GOAWAY with PROTOCOL_ERROR and last_ordinal {wanted}"
+    good = last is not first and last.goaway.last_ordinal == wanted
+    ctx.check("goaway", good, expected=words, actual=last, frame=last)
+    if last.goaway.code != wire.code("PROTOCOL_ERROR"):
+        ctx.warn("goaway", words, last, last)
 
 
 # -- CLS-005, CLS-006 --------------------------------------------------------------------------
@@ -293,6 +298,7 @@ async def _check_end_without_goaway(ctx: Context, conn: Connection) -> None:
 async def nothing_runs(ctx: Context) -> None:
     """On a client's GOAWAY with NO_ERROR an idle worker half-closes without a GOAWAY back."""
     conn = await ctx.ready()
+    await conn.fence()
     conn.send(wire.goaway())
     await _check_end_without_goaway(ctx, conn)
 
@@ -429,6 +435,7 @@ _declare_loss("end-of-file", "An end of file cancels every handler within 1 s.",
 async def idle_connection(ctx: Context) -> None:
     """An end of file from the client ends the connection; it does not stay half-open."""
     conn = await ctx.ready()
+    await conn.fence()
     conn.stay_silent()
     conn.transport.half_close()
     await conn.expect_end(check="end")
@@ -438,6 +445,7 @@ async def idle_connection(ctx: Context) -> None:
 async def inside_a_frame(ctx: Context) -> None:
     """An end of file inside a frame ends the connection as well."""
     conn = await ctx.ready()
+    await conn.fence()
     conn.stay_silent()
     conn.send(wire.ping()[:20])
     conn.transport.half_close()

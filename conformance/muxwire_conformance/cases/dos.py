@@ -80,7 +80,9 @@ _declare_tolerated(
 async def glitch_flood(ctx: Context) -> None:
     """10,000 frames for unknown ids within 1 s are a connection error ENHANCE_YOUR_CALM."""
     conn = await ctx.ready()
-    conn.violate(b"".join(wire.kill(ctx.new_id()) for _ in range(GLITCHES_TOO_MANY)))
+    kill = wire.kill(ctx.new_id())
+    kills = [kill[:16] + ctx.rng.randbytes(16) + kill[32:] for _ in range(GLITCHES_TOO_MANY)]
+    conn.violate(b"".join(kills))
     started = time.monotonic()
     answer = await conn.try_fence(within=2 * GLITCHES_TOO_MANY / GLITCH_RATE)
     took = time.monotonic() - started

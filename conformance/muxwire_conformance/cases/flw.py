@@ -449,7 +449,7 @@ async def late_chunks(ctx: Context) -> None:
         stream = await refused(conn, end=False)
         for length in pieces(min(window, 1_048_576) - stream.sent_cost, 16_384):
             stream.send(bytes(length))
-        await conn.fence()
+        await conn.flushed()
     await _check_returned(ctx, conn)
 
 

@@ -36,6 +36,7 @@ async def silent_before_magic(ctx: Context) -> None:
     conn.expect_silence()
     conn.send(wire.preface()[7:], conn.settings())
     await conn.expect_preface(check="answer")
+    await conn.fence()
 
 
 async def _expect_dropped(ctx: Context, foreign: bytes) -> None:
@@ -85,7 +86,7 @@ async def _expect_selected(ctx: Context, offer: bytes) -> None:
         expected="ver_hi = ver_lo = 1 and header_size 32",
         actual=preface,
     )
-    await conn.expect("SETTINGS", check="goes-on")
+    await conn.fence(check="goes-on")
 
 
 @case("HSK-003/offers-1-to-1", checks=["preface", "selected", "goes-on"])
@@ -176,6 +177,7 @@ async def worker_settings_first(ctx: Context) -> None:
         conn.fail("settings", "SETTINGS")
     first = conn.frames[0]
     ctx.check("settings", first.name == "SETTINGS", expected="SETTINGS", actual=first, frame=first)
+    await conn.fence()
 
 
 async def _expect_bad_first_frame(ctx: Context, frame: bytes) -> None:

@@ -13,9 +13,7 @@ from muxwire_conformance.cases._frames import (
     REFUSED,
     UNKNOWN_SUBJECT,
     declare,
-    not_for_this_target,
     outcome,
-    quiet_end,
     refused,
     some_subject,
     understood,
@@ -113,8 +111,9 @@ for _name, _title, _payload in (
 
 async def _good_goaway(ctx: Context, *, payload: bytes) -> None:
     conn = await ctx.ready()
+    await conn.fence()
     conn.send(wire.goaway(payload=payload))
-    await quiet_end(conn, check="end")
+    await conn.expect_quiet_end(check="end")
 
 
 for _name, _title, _payload in (
@@ -239,8 +238,7 @@ async def above_max_metadata(ctx: Context) -> None:
     conn = await ctx.ready()
     limit = conn.peer_settings["MAX_METADATA_SIZE"]
     if reason := _too_large(conn, limit + 1):
-        not_for_this_target(ctx, reason)
-        return
+        raise NotApplicable(reason)
     good = _open_with(ctx, _metadata_of(limit, UNKNOWN_SUBJECT))
     conn.violate(_open_with(ctx, _metadata_of(limit + 1, UNKNOWN_SUBJECT)), instead_of=good)
     await conn.expect_connection_error("PROTOCOL_ERROR")
@@ -480,8 +478,8 @@ async def value_of_8193(ctx: Context) -> None:
 
 async def _handed_over(ctx: Context, *, headers: tuple[tuple[str, str], ...]) -> None:
     conn = await ctx.ready()
-    answer: Any = await conn.open("conformance.headers", headers=headers).json(check="answered")
-    seen = answer.get("headers") if isinstance(answer, dict) else answer
+    answer = await conn.open("conformance.headers", headers=headers).json(check="answered")
+    seen = answer.get("headers")
     expected = [[key, value] for key, value in headers]
     ctx.check("same", seen == expected, expected=str(expected), actual=seen)
 
@@ -594,7 +592,7 @@ async def _unknown_goaway(ctx: Context, *, code: int) -> None:
     conn.open("conformance.sleep", {"ms": 20_000})
     await conn.fence()
     conn.send(wire.goaway(code, message=b"an unknown code"))
-    await quiet_end(conn, check="end")
+    await conn.expect_quiet_end(check="end")
 
 
 for _name, _code in _UNKNOWN_CODES.items():

@@ -254,6 +254,8 @@ async def full_frame(ctx: Context) -> None:
     conn = await ctx.ready()
     size = conn.peer_settings["MAX_FRAME_SIZE"]
     _fits_window(conn, size)
+    most = conn.peer_settings["MAX_MESSAGE_SIZE"]
+    not_applicable_unless(size <= most, f"messages have at most {most} octets")
     stream = await echoing(conn)
     stream.send(bytes(size), end=True)
     messages = await stream.result(check="served")

@@ -9,7 +9,6 @@ from typing import NamedTuple, TypeAlias
 from muxwire._generated.registries import ErrorCode
 from muxwire.errors import ProtocolViolation
 
-
 MAGIC = bytes.fromhex("f7574d580d0a1a0a")
 MARKER = 0xf7
 HEADER_SIZE = 32
@@ -454,12 +453,12 @@ def decode_open(payload: bytes, max_metadata_size: int) -> Open:
     at = metadata_end
     body = payload[at:size]
     if not (1 <= len(subject) <= 255 and _SUBJECT(subject)):
-        raise ProtocolViolation(*_PAY_004_INVALID_ARGUMENT, f"metadata.subject {subject[:64]!r} of {len(subject)} octets")
+        raise ProtocolViolation(*_PAY_004_INVALID_ARGUMENT, f"metadata.subject of {len(subject)} octets")
     for key, value in headers:
         if not (1 <= len(key) <= 64 and _KEY(key)):
-            raise ProtocolViolation(*_PAY_005_INVALID_ARGUMENT, f"metadata.headers.key {key[:64]!r} of {len(key)} octets")
+            raise ProtocolViolation(*_PAY_005_INVALID_ARGUMENT, f"metadata.headers.key of {len(key)} octets")
         if not (len(value) <= 8192 and _VALUE(value) and (value.isascii() or _is_utf8(value))):
-            raise ProtocolViolation(*_PAY_005_INVALID_ARGUMENT, f"metadata.headers.value {value[:64]!r} of {len(value)} octets")
+            raise ProtocolViolation(*_PAY_005_INVALID_ARGUMENT, f"metadata.headers.value of {len(value)} octets")
     if len(headers) > 64:
         raise ProtocolViolation(*_PAY_005_INVALID_ARGUMENT, f"{len(headers)} headers, at most 64 are allowed")
     if len(headers) > 1 and len({item[0] for item in headers}) != len(headers):
@@ -511,7 +510,7 @@ def decode_error_body(payload: bytes) -> ErrorBody:
     if error_flags & _ERROR_FLAGS_EXCLUSIVE == _ERROR_FLAGS_EXCLUSIVE:
         raise ProtocolViolation(*_PAY_007_PROTOCOL_ERROR, "NOT_PROCESSED and NON_RETRYABLE are both set")
     if not (len(message) <= 1024):
-        raise ProtocolViolation(*_PAY_007_PROTOCOL_ERROR, f"message {message[:64]!r} of {len(message)} octets")
+        raise ProtocolViolation(*_PAY_007_PROTOCOL_ERROR, f"message of {len(message)} octets")
     return ErrorBody(code, error_flags, retry_after_ms, message, detail)
 
 
@@ -577,9 +576,9 @@ def decode_response_meta(payload: bytes, max_metadata_size: int) -> ResponseMeta
     body = payload[at:size]
     for key, value in headers:
         if not (1 <= len(key) <= 64 and _KEY(key)):
-            raise ProtocolViolation(*_PAY_005_PROTOCOL_ERROR, f"metadata.headers.key {key[:64]!r} of {len(key)} octets")
+            raise ProtocolViolation(*_PAY_005_PROTOCOL_ERROR, f"metadata.headers.key of {len(key)} octets")
         if not (len(value) <= 8192 and _VALUE(value) and (value.isascii() or _is_utf8(value))):
-            raise ProtocolViolation(*_PAY_005_PROTOCOL_ERROR, f"metadata.headers.value {value[:64]!r} of {len(value)} octets")
+            raise ProtocolViolation(*_PAY_005_PROTOCOL_ERROR, f"metadata.headers.value of {len(value)} octets")
     if len(headers) > 64:
         raise ProtocolViolation(*_PAY_005_PROTOCOL_ERROR, f"{len(headers)} headers, at most 64 are allowed")
     if len(headers) > 1 and len({item[0] for item in headers}) != len(headers):

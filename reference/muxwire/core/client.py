@@ -8,7 +8,6 @@ order of arrival (ADM-001); until its OPEN is written a request can be taken bac
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Sequence
 from enum import IntEnum, auto
 
@@ -52,9 +51,9 @@ from muxwire.core.events import (
 from muxwire.core.ids import RequestIds
 from muxwire.core.messages import response_is_silent
 from muxwire.core.metadata import Header, open_metadata, opening_fits
-from muxwire.core.request import ClientRequest, Request, look_up
+from muxwire.core.places import Places
+from muxwire.core.request import ClientRequest, look_up
 from muxwire.core.sendqueue import Buffer, SendQueue
-from muxwire.core.timers import Timer
 from muxwire.errors import (
     ConnectionClosed,
     InvalidArgument,
@@ -99,12 +98,11 @@ class ClientConnection(Connection[ClientRequest]):
         super().__init__(config, now, entropy)
         self._ids = RequestIds(entropy)
         self._ordinals = 0
-        self._open = 0  # requests with a place: scheduled or sent, no terminal yet (ADM-001)
-        self._waiting: deque[ClientRequest] = deque()
+        self._places = Places()
         self._unread: dict[bytes, int] = {}  # cost of finished requests that nobody took yet
         self._uncovered: set[bytes] = set()  # closed by a GOAWAY; one DRAINING may follow (RID-004)
         self._covered: int | None = None  # smallest last_ordinal received
-        self._goaway_code: int | None = None
+        self._goaway_code: int | None = None  # NO_ERROR is a drain, any other the end
         self._left = False
         self._refused = False
         self._hello()
@@ -124,7 +122,7 @@ class ClientConnection(Connection[ClientRequest]):
     @property
     def waiting_requests(self) -> int:
         """Requests that wait for a place."""
-        return len(self._waiting)
+        return len(self._places.waiting)
 
     def open(
         self,
@@ -167,7 +165,9 @@ class ClientConnection(Connection[ClientRequest]):
         request.awaited = awaiting
         self._requests[request.request_id] = request
         if timeout_ms:
-            request.deadline = self._timers.add(now + timeout_ms / 1000, _Due.TIMEOUT, request)
+            request.deadline = self._timers.add(
+                now + timeout_ms / 1000, _Due.TIMEOUT, request.request_id
+            )
         for piece in _opening(block, data, end):
             if early:
                 request.early.append(piece)
@@ -175,7 +175,7 @@ class ClientConnection(Connection[ClientRequest]):
                 request.queue.push(*piece)
         request.queue.closed = end
         if not early:
-            self._waiting.append(request)
+            self._places.waiting.append(request)
             self._admit()
         return request.request_id
 
@@ -215,7 +215,12 @@ class ClientConnection(Connection[ClientRequest]):
         self._schedule(request)
 
     def stop(self, request_id: bytes, reason: int = ErrorCode.CANCELLED) -> None:
-        """Ask the worker to finish early and well.  No effect on a request that is over."""
+        """Ask the worker to finish early and well.  No effect on a request that is over.
+
+        Raises:
+            InvalidArgument: The reason is not a u32.
+        """
+        _check_reason(reason)
         request = self._requests.get(request_id)
         if request is None or request.stop_sent:
             return
@@ -230,7 +235,11 @@ class ClientConnection(Connection[ClientRequest]):
 
         A request whose OPEN is not written yet is taken back without a frame (NOT_SENT).  No effect
         on a request that is over or killed already.
+
+        Raises:
+            InvalidArgument: The reason is not a u32.
         """
+        _check_reason(reason)
         request = self._requests.get(request_id)
         if request is not None:
             self._kill(request, reason)
@@ -279,7 +288,7 @@ class ClientConnection(Connection[ClientRequest]):
             self._give_up(request, code, str(error))
             return
         if opening:
-            self._waiting.append(request)
+            self._places.waiting.append(request)
         else:
             self._schedule(request)
         if request.queue.wanted >= 0:
@@ -414,8 +423,8 @@ class ClientConnection(Connection[ClientRequest]):
         self._events.append(
             GoawayReceived(code=code, last_ordinal=last, grace_ms=goaway.grace_ms, message=message)
         )
+        self._goaway_code = self._goaway_code or code
         if code != ErrorCode.NO_ERROR:
-            self._goaway_code = code
             self._timers.add(self._now + self.config.linger, _Due.GOODBYE, None)
         for request in list(self._requests.values()):
             if not request.ordinal or request.ordinal > covered:
@@ -449,22 +458,21 @@ class ClientConnection(Connection[ClientRequest]):
 
     # -- time
 
-    def _on_timer(self, timer: Timer[Request | None]) -> None:
-        request = timer.subject
-        if isinstance(request, ClientRequest):
-            match timer.action:
-                case _Due.TIMEOUT:
-                    self._deadline_passed(request)
-                case _Due.KILL:
-                    self._give_up(request, ErrorCode.DEADLINE_EXCEEDED, "no answer in time")
-                    request.deadline = self._timers.add(
-                        self._now + GIVE_UP_AFTER, _Due.GIVE_UP, request
-                    )
-                case _Due.GIVE_UP:
-                    outcome = Outcome.PARTIAL if request.responded else Outcome.AMBIGUOUS
-                    code = int(ErrorCode.DEADLINE_EXCEEDED)
-                    self._report(request, outcome, code, "no terminal after the KILL")
-        elif timer.action == _Due.GOODBYE:
+    def _on_deadline(self, action: int, request: ClientRequest) -> None:
+        match action:
+            case _Due.TIMEOUT:
+                self._deadline_passed(request)
+            case _Due.KILL:
+                self._give_up(request, ErrorCode.DEADLINE_EXCEEDED, "no answer in time")
+                until = self._now + GIVE_UP_AFTER
+                request.deadline = self._timers.add(until, _Due.GIVE_UP, request.request_id)
+            case _Due.GIVE_UP:
+                outcome = Outcome.PARTIAL if request.responded else Outcome.AMBIGUOUS
+                code = int(ErrorCode.DEADLINE_EXCEEDED)
+                self._report(request, outcome, code, "no terminal after the KILL")
+
+    def _on_alarm(self, action: int) -> None:
+        if action == _Due.GOODBYE:
             self._end(self._goaway_code, CloseAction.CLOSE, message="GOAWAY received", by_peer=True)
         else:
             self._end(ErrorCode.NO_ERROR, CloseAction.CLOSE, message="drained", by_peer=True)
@@ -473,7 +481,9 @@ class ClientConnection(Connection[ClientRequest]):
         if request.state == IDLE:
             self._withdraw(request, int(ErrorCode.DEADLINE_EXCEEDED), "not sent in time")
         else:
-            request.deadline = self._timers.add(self._now + KILL_AFTER, _Due.KILL, request)
+            request.deadline = self._timers.add(
+                self._now + KILL_AFTER, _Due.KILL, request.request_id
+            )
 
     # -- output
 
@@ -505,12 +515,8 @@ class ClientConnection(Connection[ClientRequest]):
             self._scheduler.ready(request.queue)
 
     def _admit(self) -> None:
-        """Give places to waiting requests, in order of arrival (ADM-001)."""
-        waiting = self._waiting
-        while waiting and self._open < self.peer.max_concurrent_requests:
-            request = waiting.popleft()
-            self._open += 1
-            request.placed = True
+        """Let requests begin that have waited for a place (ADM-001)."""
+        for request in self._places.admit(self.peer.max_concurrent_requests):
             self._scheduler.ready(request.queue)
 
     def _kill(self, request: ClientRequest, reason: int) -> None:
@@ -545,9 +551,7 @@ class ClientConnection(Connection[ClientRequest]):
 
     def _written(self, queue: SendQueue, parts: list[Buffer]) -> None:
         """Move a request on: its OPEN or the end of its direction has been written."""
-        request = queue.owner
-        if not isinstance(request, ClientRequest):
-            return
+        request = self._requests[queue.request_id]
         end = queue.flags & END_STREAM
         if not queue.flags & META:
             request.step(IN_SEND_END)
@@ -562,8 +566,8 @@ class ClientConnection(Connection[ClientRequest]):
         """Do nothing: a client waits for credit as long as its deadline allows."""
 
     def _exhausted(self, queue: SendQueue) -> None:
-        if isinstance(queue.owner, ClientRequest):  # FRM-010
-            self._give_up(queue.owner, ErrorCode.REQUEST_INTERNAL_ERROR, "sequence numbers used up")
+        request = self._requests[queue.request_id]  # FRM-010
+        self._give_up(request, ErrorCode.REQUEST_INTERNAL_ERROR, "sequence numbers used up")
 
     def _after_write(self) -> None:
         """Close once an orderly end has nothing left to wait for (CLS-009)."""
@@ -616,18 +620,13 @@ class ClientConnection(Connection[ClientRequest]):
         unread = credit.held - request.chunk_cost
         if unread:
             self._unread[request.request_id] = unread
-        if not request.placed:
-            if request in self._waiting:
-                self._waiting.remove(request)
-        else:
-            self._open -= 1
-            if self._waiting:
-                self._admit()
+        self._places.leave(request)
+        self._admit()
         self._await_close()
 
     def _await_close(self) -> None:
         """Give the worker a while to close a connection that drains and is empty (CLS-008)."""
-        if self._covered is not None and not self._requests and self._goaway_code is None:
+        if not self._requests and self._goaway_code == ErrorCode.NO_ERROR:
             self._timers.add(self._now + self.config.drained_wait, _Due.DRAINED, None)
 
     def _last_ordinal(self) -> int:
@@ -653,6 +652,11 @@ class ClientConnection(Connection[ClientRequest]):
         if request.responded:
             return Outcome.PARTIAL
         return Outcome.NOT_PROCESSED if self._refused else Outcome.AMBIGUOUS
+
+
+def _check_reason(reason: int) -> None:
+    if not 0 <= reason < 2**32:
+        raise InvalidArgument("a reason is a u32")
 
 
 def _opening(block: bytes, data: bytes | None, end: bool) -> list[tuple[bytes, bytes, int]]:

@@ -64,5 +64,7 @@ class Config:
             raise InvalidArgument("kill_deadline is outside 0 to 1 second")
         if not 1 <= self.send_buffer <= SEND_BUFFER:
             raise InvalidArgument(f"send_buffer is outside 1 to {SEND_BUFFER}")
+        if self.slow_consumer <= 0.0 or self.drain_grace < 0.0 or self.drained_wait < 0.0:
+            raise InvalidArgument("slow_consumer, drain_grace or drained_wait is negative")
         if not 1 <= self.retry_after_ms < 2**32:
             raise InvalidArgument("retry_after_ms is outside 1 to 2**32 - 1")

@@ -31,7 +31,7 @@ from muxwire.core.request import Request
 from muxwire.core.scheduler import Hooks, Scheduler
 from muxwire.core.sendqueue import Buffer, SendQueue
 from muxwire.core.settings import Settings
-from muxwire.core.timers import Timer, Timers
+from muxwire.core.timers import Timers
 from muxwire.errors import LocalProtocolError, ProtocolViolation
 
 R = TypeVar("R", bound=Request)
@@ -74,7 +74,7 @@ class Connection(ABC, Generic[R]):
         self._heartbeat = Heartbeat(own.idle_timeout_ms / 1000, now)
         self._budgets = Budgets(own.idle_timeout_ms, now)
         self._credit = ReceiveCredit(own.connection_window, own.initial_stream_window)
-        self._timers: Timers[Request | None] = Timers()
+        self._timers = Timers()
         self._closing = Closing()
         self._scheduler = Scheduler(
             SendCredit(self.peer.connection_window),
@@ -184,7 +184,10 @@ class Connection(ABC, Generic[R]):
             self._abort("HBT-006", "the peer does not read")
             return
         while (timer := self._timers.pop_due(now)) is not None and not self._closing.action:
-            self._on_timer(timer)
+            if timer.request_id is None:
+                self._on_alarm(timer.action)
+            elif (request := self._requests.get(timer.request_id)) is not None:
+                self._on_deadline(timer.action, request)
         if not self._closing.action and self._heartbeat.ping_due(now):
             self._scheduler.control(codec.encode_ping(self._heartbeat.next_ping(now)))
 
@@ -256,8 +259,12 @@ class Connection(ABC, Generic[R]):
         """Take a STOP or a KILL."""
 
     @abstractmethod
-    def _on_timer(self, timer: Timer[Request | None]) -> None:
-        """Act on a deadline."""
+    def _on_deadline(self, action: int, request: R) -> None:
+        """Act on a deadline of a request."""
+
+    @abstractmethod
+    def _on_alarm(self, action: int) -> None:
+        """Act on a deadline of the connection."""
 
     @abstractmethod
     def _effect_without_request(self, request_id: bytes, input_: int) -> int:
@@ -444,7 +451,9 @@ class Connection(ABC, Generic[R]):
             self._scheduler.drop()
             self._end(None, CloseAction.CLOSE, violation.requirement, violation.detail)
             return
-        message = str(violation)  # OBS-006: names the requirement
+        message = str(violation)
+        if violation.requirement.startswith("PAY"):
+            message = violation.requirement  # OBS-006: the detail may quote the payload
         text = message.encode()[:MAX_ERROR_MESSAGE]
         self._scheduler.control(codec.encode_goaway(violation.code, self._last_ordinal(), 0, text))
         self._end(violation.code, CloseAction.LINGER, violation.requirement, message)

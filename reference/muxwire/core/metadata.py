@@ -6,6 +6,7 @@ A block is encoded, read back as its receiver will read it, and refused here if 
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Sequence
 from functools import lru_cache
@@ -24,6 +25,9 @@ Header = tuple[bytes, bytes]
 
 _LARGEST = 2**32 - 1
 _LENGTH_FIELD = 4
+_U32 = struct.Struct(">I")
+_ID_SIZE = 36
+_IS_ID = re.compile(rb"[0-9a-f-]+").fullmatch
 
 
 def open_metadata(
@@ -34,9 +38,12 @@ def open_metadata(
     Raises:
         InvalidArgument: The worker would refuse it (PAY-004, PAY-005).
     """
-    if not headers:
-        return _plain_open(timeout_ms, request_flags, subject)
-    return _open(timeout_ms, request_flags, subject, headers)
+    try:
+        head, tail = _pieces(request_flags, subject, tuple(headers[:-1]), headers[-1:])
+        timeout = _U32.pack(timeout_ms)
+    except (struct.error, ProtocolViolation) as error:
+        raise InvalidArgument(f"request: {error}") from None
+    return b"".join((head, timeout, tail))
 
 
 def response_metadata(headers: Sequence[Header]) -> bytes:
@@ -68,15 +75,29 @@ def _fits(block: bytes, peer: Settings) -> bool:
     return size <= min(peer.max_metadata_size, peer.max_frame_size - _LENGTH_FIELD)
 
 
-def _open(timeout_ms: int, request_flags: int, subject: bytes, headers: Sequence[Header]) -> bytes:
-    try:
-        block = encode_open(timeout_ms, request_flags, subject, headers)
-        decode_open(block, _LARGEST)
-    except (struct.error, ProtocolViolation) as error:
-        raise InvalidArgument(f"request: {error}") from None
-    return block
+def _pieces(
+    request_flags: int, subject: bytes, headers: tuple[Header, ...], last: Sequence[Header]
+) -> tuple[bytes, bytes]:
+    """Return what stands before and behind the timeout.
+
+    The request id, which is new in every request, comes last, so that the rest can be remembered.
+    """
+    for key, value in last:
+        if len(value) == _ID_SIZE and _IS_ID(value):
+            head, tail = _remembered(request_flags, subject, headers, key)
+            return head, tail + value
+    return _encode(request_flags, subject, (*headers, *last))
 
 
 @lru_cache(maxsize=256)
-def _plain_open(timeout_ms: int, request_flags: int, subject: bytes) -> bytes:
-    return _open(timeout_ms, request_flags, subject, ())
+def _remembered(
+    request_flags: int, subject: bytes, headers: tuple[Header, ...], key: bytes
+) -> tuple[bytes, bytes]:
+    head, tail = _encode(request_flags, subject, (*headers, (key, b"0" * _ID_SIZE)))
+    return head, tail[:-_ID_SIZE]
+
+
+def _encode(request_flags: int, subject: bytes, headers: Sequence[Header]) -> tuple[bytes, bytes]:
+    block = encode_open(0, request_flags, subject, headers)
+    decode_open(block, _LARGEST)
+    return block[:_LENGTH_FIELD], block[_LENGTH_FIELD + _U32.size :]

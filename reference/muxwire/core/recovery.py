@@ -29,6 +29,9 @@ _HOPELESS = frozenset(
 _PASSING = frozenset((ErrorCode.OVERLOADED, ErrorCode.SHUTDOWN, ErrorCode.REQUEST_INTERNAL_ERROR))
 """Failures that another attempt of an idempotent request may get past."""
 
+_LAST_CONNECTION_CODE = 0xFF
+"""A request that was not sent for another reason than its connection was taken back on purpose."""
+
 _BUDGET_SHARE = 0.2
 _BUDGET_WINDOW = 10.0
 _BUDGET_FLOOR = 100
@@ -63,7 +66,7 @@ def may_retry(failure: Failure, *, idempotent: bool) -> bool:
     """Read the column "automatic retry" of the table of classes (REC-002, REC-003)."""
     match failure.outcome:
         case Outcome.NOT_SENT:
-            return not failure.local or failure.code is None
+            return failure.code is None or failure.code <= _LAST_CONNECTION_CODE
         case Outcome.NOT_PROCESSED:
             if failure.code == ErrorCode.NOT_FOUND:
                 return not failure.seen_not_found
@@ -146,31 +149,41 @@ class Backoff:
 
 
 class RetryBudget:
-    """How many retries all requests of a client may cost together (REC-006)."""
+    """How many retries all requests of a client may cost together (REC-006).
 
-    __slots__ = ("_firsts", "_retries")
+    First attempts are counted by the second, so that memory does not grow with their number.
+    """
+
+    __slots__ = ("_firsts", "_retries", "_total")
 
     def __init__(self) -> None:
-        self._firsts: deque[float] = deque()
+        self._firsts: deque[list[int]] = deque()  # [second, first attempts]
+        self._total = 0
         self._retries: deque[float] = deque()
 
     def first(self, now: float) -> None:
         """Count a first attempt."""
-        self._firsts.append(now)
-        _forget(self._firsts, now - _BUDGET_WINDOW)
+        second = int(now)
+        if self._firsts and self._firsts[-1][0] == second:
+            self._firsts[-1][1] += 1
+        else:
+            self._forget(second)
+            self._firsts.append([second, 1])
+        self._total += 1
 
     def spend(self, now: float) -> bool:
         """Take one retry out of the budget; False when there is none."""
-        _forget(self._firsts, now - _BUDGET_WINDOW)
-        _forget(self._retries, now - _BUDGET_WINDOW)
-        share = _BUDGET_SHARE * len(self._firsts)
-        recent = sum(1 for at in self._retries if at > now - _BURST_WINDOW)
-        if len(self._retries) + 1 > share + _BUDGET_FLOOR or recent + 1 > share + _BURST_FLOOR:
+        self._forget(int(now))
+        retries = self._retries
+        while retries and retries[0] <= now - _BUDGET_WINDOW:
+            retries.popleft()
+        share = _BUDGET_SHARE * self._total
+        recent = sum(1 for at in retries if at > now - _BURST_WINDOW)
+        if len(retries) + 1 > share + _BUDGET_FLOOR or recent + 1 > share + _BURST_FLOOR:
             return False
-        self._retries.append(now)
+        retries.append(now)
         return True
 
-
-def _forget(times: deque[float], before: float) -> None:
-    while times and times[0] <= before:
-        times.popleft()
+    def _forget(self, second: int) -> None:
+        while self._firsts and self._firsts[0][0] <= second - _BUDGET_WINDOW:
+            self._total -= self._firsts.popleft()[1]

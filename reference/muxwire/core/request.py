@@ -80,11 +80,11 @@ class Request:
         self.state = IDLE
         self.next_seq = 0
         self.credit = StreamCredit(window)
-        self.queue = SendQueue(self, request_id, queue_limit, header)
+        self.queue = SendQueue(request_id, queue_limit, header)
         self.awaited = False
         self.chunk_cost = 0
         self.reassembly: Reassembly | None = None
-        self.deadline: Timer[Request | None] | None = None
+        self.deadline: Timer | None = None
 
     def step(self, input_: int) -> int:
         """Go through the table and return the effect.
@@ -158,7 +158,7 @@ class WorkerRequest(Request):
         self.stopped = False
         self.cancelled = False
         self.decided = False
-        self.stall: Timer[Request | None] | None = None
+        self.stall: Timer | None = None
         self.stuck_since = 0.0
 
 

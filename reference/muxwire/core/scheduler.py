@@ -73,6 +73,7 @@ class Scheduler:
 
     def refuse(self, queue: SendQueue) -> None:
         """Give the terminal of a refused request its turn; it counts as control output."""
+        queue.refusal = True
         self.control_size += queue.buffered
         self.ready(queue)
 
@@ -134,7 +135,7 @@ class Scheduler:
                     ring.append(queue)
                 else:
                     queue.scheduled = False
-                if queue.owner is None:
+                if queue.refusal:
                     self.control_size -= taken
                 elif queue.flags & noted:
                     hooks.written(queue, parts)

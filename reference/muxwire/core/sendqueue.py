@@ -35,7 +35,7 @@ class SendQueue(SendCredit):
     """The outbound direction of one request; it is its own send credit.
 
     Attributes:
-        owner: Whatever the connection wants to find again; None for a refusal.
+        refusal: It holds the terminal of a request that was never accepted.
         entries: Metadata, data and last flags of each queued piece.
         buffered: Cost of what is queued (FLW-010).
         closed: The end of the direction is queued or sent.
@@ -54,7 +54,7 @@ class SendQueue(SendCredit):
         "closed",
         "entries",
         "flags",
-        "owner",
+        "refusal",
         "request_id",
         "scheduled",
         "seq",
@@ -64,13 +64,12 @@ class SendQueue(SendCredit):
 
     def __init__(
         self,
-        owner: object,
         request_id: bytes,
         limit: int,
         header: Callable[[int, int, int, bytes], bytes],
     ) -> None:
         super().__init__(limit)
-        self.owner = owner
+        self.refusal = False
         self.request_id = request_id
         self.entries: deque[tuple[bytes, bytes, int]] = deque()
         self.seq = 0

@@ -54,13 +54,13 @@ from muxwire.core.events import (
 )
 from muxwire.core.messages import open_is_silent, request_is_silent
 from muxwire.core.metadata import Header, opening_fits, response_metadata, trailers_fit
-from muxwire.core.request import Request, WorkerRequest, look_up
+from muxwire.core.request import WorkerRequest, look_up
 from muxwire.core.sendqueue import Buffer, SendQueue
 from muxwire.core.statistics import Statistics
-from muxwire.core.timers import Timer
 from muxwire.core.tombstones import Tombstones
 from muxwire.errors import InvalidArgument, MessageTooLarge, ProtocolViolation, RequestClosed
 
+U32 = 2**32 - 1
 _ERROR_FIXED = len(codec.encode_error_body(0, 0, 0, b""))
 _CUTOFF = 0.8
 """Part of `linger` after which a drain that cannot be flushed is cut off (CLS-006)."""
@@ -114,7 +114,7 @@ class WorkerConnection(Connection[WorkerRequest]):
         self._ordinals = 0
         self._draining = False
         self._drain_after: tuple[bytes | None, int] | None = None
-        self._client_left = False
+        self._client_code: int | None = None  # of the client's GOAWAY
 
     # -- the handlers' driver
 
@@ -220,6 +220,7 @@ class WorkerConnection(Connection[WorkerRequest]):
             after: Begin only when the terminal of this request has been written.
         """
         self._now = now
+        grace_ms = min(max(grace_ms, 0), U32)
         if self._closing.action:
             return
         if self._handshake.preface is None:  # CLS-011: pending, closed without an octet
@@ -288,7 +289,7 @@ class WorkerConnection(Connection[WorkerRequest]):
     def _on_open(
         self, flags: int, request_id: bytes, payload: bytes, cost: int, state: int
     ) -> None:
-        if self._client_left:
+        if self._client_code is not None:
             raise ProtocolViolation(
                 ErrorCode.PROTOCOL_ERROR, "connection", "CLS-009", "OPEN after the client's GOAWAY"
             )
@@ -315,7 +316,7 @@ class WorkerConnection(Connection[WorkerRequest]):
         self._requests[request_id] = request
         if verdict.timeout_ms:  # ADM-005
             request.deadline = self._timers.add(
-                self._now + verdict.timeout_ms / 1000, _Due.TIMEOUT, request
+                self._now + verdict.timeout_ms / 1000, _Due.TIMEOUT, request_id
             )
         message = self._assemble(request, flags, verdict.body, cost, silent=open_is_silent(flags))
         data, owed = message or (None, 0)
@@ -338,7 +339,7 @@ class WorkerConnection(Connection[WorkerRequest]):
         """Answer an OPEN without a handler; its id becomes a tombstone at once (RID-002)."""
         self._credit.discard(cost)
         self._tombstones.add(request_id)
-        queue = SendQueue(None, request_id, 0, codec.response_header)
+        queue = SendQueue(request_id, 0, codec.response_header)
         queue.push(b"", refusal.body(), END_STREAM | ERROR)
         self._scheduler.refuse(queue)
 
@@ -384,13 +385,13 @@ class WorkerConnection(Connection[WorkerRequest]):
         request.queue.discard()  # CAN-002
         self._timers.cancel(request.deadline)
         request.deadline = self._timers.add(
-            self._now + self.config.kill_deadline, _Due.KILL, request
+            self._now + self.config.kill_deadline, _Due.KILL, request.request_id
         )
         self._cancel(request, CancelReason.KILL)
 
     def _on_goaway(self, payload: bytes) -> None:
         goaway = codec.decode_goaway(payload)
-        self._client_left = True
+        self._client_code = goaway.code
         self._events.append(
             GoawayReceived(
                 code=goaway.code,
@@ -411,20 +412,20 @@ class WorkerConnection(Connection[WorkerRequest]):
 
     # -- time
 
-    def _on_timer(self, timer: Timer[Request | None]) -> None:
-        request = timer.subject
-        if isinstance(request, WorkerRequest):
-            if request.queue.ends_next:
-                return  # the terminal is on its way
-            match timer.action:
-                case _Due.TIMEOUT:
-                    self._cancel(request, CancelReason.DEADLINE)
-                    self._terminate(request, ErrorCode.DEADLINE_EXCEEDED, "ADM-005")
-                case _Due.KILL:
-                    self._terminate(request, ErrorCode.CANCELLED, "CAN-001")
-                case _Due.STALL:
-                    self._stalled(request)
-        elif timer.action == _Due.GRACE:
+    def _on_deadline(self, action: int, request: WorkerRequest) -> None:
+        if request.queue.ends_next:
+            return  # the terminal is on its way
+        match action:
+            case _Due.TIMEOUT:
+                self._cancel(request, CancelReason.DEADLINE)
+                self._terminate(request, ErrorCode.DEADLINE_EXCEEDED, "ADM-005")
+            case _Due.KILL:
+                self._terminate(request, ErrorCode.CANCELLED, "CAN-001")
+            case _Due.STALL:
+                self._stalled(request)
+
+    def _on_alarm(self, action: int) -> None:
+        if action == _Due.GRACE:
             self._grace_over()
         else:
             self._abort("CLS-006", "the drain could not be flushed")
@@ -500,11 +501,8 @@ class WorkerConnection(Connection[WorkerRequest]):
 
     def _written(self, queue: SendQueue, parts: list[Buffer]) -> None:  # noqa: ARG002
         """Close a request: its terminal has been written."""
-        request = queue.owner
-        if not isinstance(request, WorkerRequest):
-            return
+        request = self._requests.pop(queue.request_id)
         request.step(IN_TERMINAL)
-        del self._requests[request.request_id]
         self._tombstones.add(request.request_id)
         self._credit.discard(request.credit.held)  # FLW-008
         self._timers.cancel(request.deadline)
@@ -516,13 +514,11 @@ class WorkerConnection(Connection[WorkerRequest]):
 
     def _stuck(self, queue: SendQueue) -> None:
         """Begin the patience with a slow consumer; a timer that runs already is kept (FLW-013)."""
-        request = queue.owner
-        if isinstance(request, WorkerRequest):
-            request.stuck_since = self._now
-            if request.stall is None or not request.stall.active:
-                request.stall = self._timers.add(
-                    self._now + self.config.slow_consumer, _Due.STALL, request
-                )
+        request = self._requests[queue.request_id]
+        request.stuck_since = self._now
+        if request.stall is None or not request.stall.active:
+            over = self._now + self.config.slow_consumer
+            request.stall = self._timers.add(over, _Due.STALL, queue.request_id)
 
     def _stalled(self, request: WorkerRequest) -> None:
         """End a request that waited for credit all the time; look again later if it did not."""
@@ -530,20 +526,23 @@ class WorkerConnection(Connection[WorkerRequest]):
             return
         over = request.stuck_since + self.config.slow_consumer
         if self._now < over:
-            request.stall = self._timers.add(over, _Due.STALL, request)
+            request.stall = self._timers.add(over, _Due.STALL, request.request_id)
             return
         self._cancel(request, CancelReason.SLOW_CONSUMER)
         self._terminate(request, ErrorCode.SLOW_CONSUMER, "FLW-013")
 
     def _exhausted(self, queue: SendQueue) -> None:
-        request = queue.owner
-        if isinstance(request, WorkerRequest):
-            self._cancel(request, CancelReason.INTERNAL)
-            self._terminate(request, ErrorCode.REQUEST_INTERNAL_ERROR, "FRM-010")
+        request = self._requests[queue.request_id]
+        self._cancel(request, CancelReason.INTERNAL)
+        self._terminate(request, ErrorCode.REQUEST_INTERNAL_ERROR, "FRM-010")
 
     def _after_write(self) -> None:
         """Half-close once a drained or abandoned connection has nothing left (CLS-005, CLS-009)."""
-        if (self._draining or self._client_left) and not self._requests and self._scheduler.idle:
+        if (
+            (self._draining or self._client_code is not None)
+            and not self._requests
+            and self._scheduler.idle
+        ):
             self._end(
                 ErrorCode.NO_ERROR,
                 CloseAction.LINGER,
@@ -557,7 +556,7 @@ class WorkerConnection(Connection[WorkerRequest]):
         return self._ordinals
 
     def _eof_code(self) -> int | None:
-        return None
+        return self._client_code
 
     def _lose(self, code: int | None, message: str) -> int:  # noqa: ARG002
         lost = len(self._requests)
@@ -575,5 +574,5 @@ def _error_body(code: int, flags: int, retry_after_ms: int, message: str, detail
     text = text.decode(errors="ignore").encode()
     room = MAX_ERROR_BODY - _ERROR_FIXED - len(text)
     return codec.encode_error_body(
-        code & 0xFFFFFFFF, flags, min(retry_after_ms, 2**32 - 1), text, detail[:room]
+        code & U32, flags, min(max(retry_after_ms, 0), U32), text, detail[:room]
     )

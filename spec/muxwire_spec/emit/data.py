@@ -97,4 +97,7 @@ def _type(annotation: str) -> str:
         text = re.sub(rf"\b{python}\b", word, text)
     text = re.sub(r"\bbool\b", "true | false", text)
     text = re.sub(r"tuple\[(\w+), (\w+)\]", r"pair of \1 and \2", text)
-    return re.sub(r"tuple\[(.+), \.\.\.\]", r"[\1]", text)
+    innermost = re.compile(r"tuple\[((?:(?!tuple\[).)+?), \.\.\.\]")
+    while (less := innermost.sub(r"[\1]", text)) != text:
+        text = less
+    return text

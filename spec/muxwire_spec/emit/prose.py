@@ -108,7 +108,9 @@ def _table(spec: ir.Spec, subject: str) -> str:
 
 
 _TABLES: dict[str, Callable[[ir.Spec], str]] = {
+    "classes": tables.classes,
     "constants": tables.constants,
+    "errors": tables.errors,
     "frames": tables.frames,
     "vectors": vector_table,
 }

@@ -573,7 +573,7 @@ class _Decode:
             if node.utf8:
                 condition += f" and ({name}.isascii() or _is_utf8({name}))"
             self.checks.append(f"if not ({condition}):")
-            text = f'f"{path} {{{name}[:64]!r}} of {{len({name})}} octets"'
+            text = f'f"{path} of {{len({name})}} octets"'
             self.checks.append(indent(self.shared.refuse(node.breach, text), 1))
 
 

@@ -9,7 +9,10 @@ PATH = "reference/muxwire/_generated/machines.py"
 
 _ROW = '''
 class Row(NamedTuple):
-    """What an input does in a state; `code` and `requirement` belong to EFFECT_VIOLATION."""
+    """What an input does in a state.
+
+    `code` belongs to EFFECT_VIOLATION; `requirement` is the rule behind the effect, or "".
+    """
 
     state: int
     effect: int
@@ -26,7 +29,12 @@ def emit(spec: Spec) -> dict[str, bytes]:
         constants(_states(spec)),
         constants(effects),
         *(
-            constants([(f"IN_{name}", str(i)) for i, (name, _) in enumerate(machine.inputs)])
+            constants(
+                [
+                    (f"IN_{machine.prefix}{name}", str(i))
+                    for i, (name, _) in enumerate(machine.inputs)
+                ]
+            )
             for machine in spec.machines
         ),
         _ROW,
@@ -40,8 +48,9 @@ def _states(spec: Spec) -> list[tuple[str, str]]:
     numbers: dict[str, int] = {}
     for machine in spec.machines:
         for index, state in enumerate(machine.states):
-            if numbers.setdefault(state, index) != index:
-                raise ValueError(f"state {state} has two numbers")
+            name = f"{machine.prefix}{state}"
+            if numbers.setdefault(name, index) != index:
+                raise ValueError(f"state {name} has two numbers")
     return [(state, str(index)) for state, index in numbers.items()]
 
 
@@ -51,18 +60,18 @@ def _table(spec: Spec, machine: Machine) -> str:
     for state in machine.states:
         lines.append(f"    (  # {state}")
         for name, _ in machine.inputs:
-            lines.append(f"        {_row(spec, rows[state, name])},  # {name}")
+            lines.append(f"        {_row(spec, machine, rows[state, name])},  # {name}")
         lines.append("    ),")
     lines.append(")")
     return "\n".join(lines)
 
 
-def _row(spec: Spec, row: Row) -> str:
-    violation = ""
-    if row.breach is not None:
-        code = spec.registry("ERROR_CODES").value(row.breach.code)
-        violation = f', {code:#04x}, "{row.breach.requirement}"'
-    return f"Row({row.next}, EFFECT_{row.effect}{violation})"
+def _row(spec: Spec, machine: Machine, row: Row) -> str:
+    code = 0 if row.breach is None else spec.registry("ERROR_CODES").value(row.breach.code)
+    rest = f', {code:#04x}, "{row.requirement}"' if code else ""
+    if row.requirement and not code:
+        rest = f', 0, "{row.requirement}"'
+    return f"Row({machine.prefix}{row.next}, EFFECT_{row.effect}{rest})"
 
 
 def _names(spec: Spec) -> str:

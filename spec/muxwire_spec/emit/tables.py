@@ -243,10 +243,11 @@ def machine(spec: ir.Spec, found: ir.Machine) -> str:
     )
     used = {row.effect for row in found.rows if row.breach is None}
     legend = [(_words(name), doc) for name, doc in spec.effects if name in used]
-    note = (
-        "An arrow names the next state; without one the state stays. CE(X, ID) is a connection "
-        "error X, as ID says."
-    )
+    note = "An arrow names the next state; without one the state stays."
+    if any(row.breach is not None for row in found.rows):
+        note += " CE(X, ID) is a connection error X, as ID says."
+    if any(row.requirement and row.breach is None for row in found.rows):
+        note += " An id in brackets is the rule behind the cell."
     return f"{matrix}\n\n{note}\n\n{markdown(('cell', 'what happens'), legend)}"
 
 
@@ -258,4 +259,35 @@ def _cell(row: ir.Row) -> str:
     if row.breach is not None:
         return f"CE({row.breach.code}, {row.breach.requirement})"
     text = _words(row.effect)
-    return text if row.next == row.state else f"{text} → {row.next}"
+    if row.next != row.state:
+        text += f" → {row.next}"
+    return f"{text} ({row.requirement})" if row.requirement else text
+
+
+# --- errors and classes -----------------------------------------------------------------------
+
+
+def errors(spec: ir.Spec) -> str:
+    """Return the table of connection errors, and the legend of their endings."""
+    rows = [
+        (
+            rule.requirement,
+            rule.fault,
+            rule.code or "none",
+            "; ".join(_ending(end) for end in rule.ends),
+        )
+        for rule in spec.errors
+    ]
+    legend = [(_words(name), doc) for name, doc in spec.endings]
+    table = markdown(("rule", "fault", "code", "acceptable end"), rows)
+    return f"{table}\n\n{markdown(('end', 'what the peer sees'), legend)}"
+
+
+def _ending(end: ir.Ending) -> str:
+    return f"{end.when}: {_words(end.kind)}" if end.when else _words(end.kind)
+
+
+def classes(spec: ir.Spec) -> str:
+    """Return the table of the classes of outcomes, in the order in which they are tested."""
+    rows = [(found.name, found.doc, found.retry.doc) for found in spec.classes]
+    return markdown(("class", "when", "automatic retry"), rows)

@@ -1,55 +1,45 @@
-"""The state machines, as total tables: every state has a row for every input.
+"""The life of a request, as each side sees it (chapter 7).
 
-A row reads "in this state, on this input: do this, go there". `none` marks what cannot happen;
-an implementation that meets it has a fault of its own. Reading order is the order of life.
+Here the cells stand by state, since that is the order of life: one column of the printed matrix
+after the other.
 """
 
 from __future__ import annotations
 
-from muxwire_spec.model import Breach, Machine, Row, Scope
+from muxwire_spec.machines.build import Cell, breach, machine
+from muxwire_spec.model import Breach, Machine
 
-EFFECTS: tuple[tuple[str, str], ...] = (
-    ("ADMIT", "start the handler, or refuse with a terminal"),
-    ("DELIVER", "hand the content on"),
-    ("DISCARD", "drop the content, return its credit"),
-    ("GLITCH", "drop the content, return its credit, charge a glitch"),
-    ("RAISE", "raise the send limit; charge a glitch when it does not rise"),
-    ("NOTIFY_STOP", "tell the handler to finish early"),
-    ("CANCEL", "cancel the handler"),
-    ("FINISH", "the request is over"),
-    ("FORGET", "drop all state; cancel the handler if it runs"),
-    ("IGNORE", "nothing"),
-    ("SEND", "write the frame"),
-    ("CLASSIFY", "report the request with its recovery class"),
-    ("NOT_PROCESSED", "report the request as not processed"),
-    ("VIOLATION", "connection error"),
-    ("MISUSE", "refuse the local call"),
-    ("NONE", "cannot happen"),
-)
+_DUPLICATE = breach("DUPLICATE_REQUEST", "RID-002")
+_STATE = breach("STREAM_STATE_ERROR", "STM-001")
+_UNKNOWN = breach("PROTOCOL_ERROR", "RID-004")
 
 
-def _breach(code: str, requirement: str) -> Breach:
-    return Breach(code=code, scope=Scope.CONNECTION, requirement=requirement)
-
-
-_DUPLICATE = _breach("DUPLICATE_REQUEST", "RID-002")
-_STATE = _breach("STREAM_STATE_ERROR", "STM-001")
-_UNKNOWN = _breach("PROTOCOL_ERROR", "RID-004")
+Column = tuple[tuple[str, str] | Breach, ...]
 
 
 def _machine(
     name: str,
     title: str,
     inputs: tuple[tuple[str, str], ...],
-    table: dict[str, tuple[tuple[str, str] | Breach, ...]],
+    cites: dict[str, str],
+    table: dict[str, Column],
 ) -> Machine:
-    rows = []
-    for state, cells in table.items():
-        for (input_, _), cell in zip(inputs, cells, strict=True):
-            breach = cell if isinstance(cell, Breach) else None
-            effect, target = ("VIOLATION", state) if isinstance(cell, Breach) else cell
-            rows.append(Row(state=state, input=input_, next=target, effect=effect, breach=breach))
-    return Machine(name=name, title=title, states=tuple(table), inputs=inputs, rows=tuple(rows))
+    """Return a machine from its columns; `cites` has the rule that demands an effect."""
+
+    def cell(state: str, index: int) -> Cell:
+        found = table[state][index]
+        return found if isinstance(found, Breach) else (*found, cites.get(found[0], ""))
+
+    return machine(
+        name,
+        title,
+        tuple(table),
+        (
+            (input_, doc, [cell(state, index) for state in table])
+            for index, (input_, doc) in enumerate(inputs)
+        ),
+        prefix="",
+    )
 
 
 WORKER_REQUEST = _machine(
@@ -66,6 +56,15 @@ WORKER_REQUEST = _machine(
         ("TERMINAL", "the terminal is written"),
         ("LOST", "the connection ends"),
     ),
+    {
+        "GLITCH": "RID-003",
+        "DISCARD": "FLW-008",
+        "RAISE": "FLW-003",
+        "NOTIFY_STOP": "CAN-005",
+        "CANCEL": "CAN-003",
+        "FINISH": "TYP-006",
+        "FORGET": "CLS-010",
+    },
     {
         "IDLE": (
             ("ADMIT", "OPEN"),
@@ -142,6 +141,13 @@ CLIENT_REQUEST = _machine(
         ("CLIENT_LOST", "the connection ends"),
     ),
     {
+        "DISCARD": "FLW-008",
+        "RAISE": "FLW-003",
+        "FORGET": "FAI-001",
+        "CLASSIFY": "REC-001",
+        "NOT_PROCESSED": "REC-002",
+    },
+    {
         "IDLE": (
             _UNKNOWN,
             _UNKNOWN,
@@ -209,5 +215,3 @@ CLIENT_REQUEST = _machine(
         ),
     },
 )
-
-MACHINES = (WORKER_REQUEST, CLIENT_REQUEST)

@@ -1,0 +1,41 @@
+"""The state machines, as total tables: every state has a row for every input.
+
+A row reads "in this state, on this input: do this, go there". `none` marks what cannot happen;
+an implementation that meets it has a fault of its own. `muxwire_spec.soundness` checks that the
+tables are total and connected.
+"""
+
+from __future__ import annotations
+
+from muxwire_spec.machines.connection import CLIENT_CONNECTION, WORKER_CONNECTION
+from muxwire_spec.machines.effects import EFFECTS
+from muxwire_spec.machines.handshake import CLIENT_HANDSHAKE, WORKER_HANDSHAKE
+from muxwire_spec.machines.heartbeat import HEARTBEAT_IN, HEARTBEAT_OUT
+from muxwire_spec.machines.recovery import RECOVERY
+from muxwire_spec.machines.request import CLIENT_REQUEST, WORKER_REQUEST
+
+__all__ = [
+    "CLIENT_CONNECTION",
+    "CLIENT_HANDSHAKE",
+    "CLIENT_REQUEST",
+    "EFFECTS",
+    "HEARTBEAT_IN",
+    "HEARTBEAT_OUT",
+    "MACHINES",
+    "RECOVERY",
+    "WORKER_CONNECTION",
+    "WORKER_HANDSHAKE",
+    "WORKER_REQUEST",
+]
+
+MACHINES = (
+    WORKER_REQUEST,
+    CLIENT_REQUEST,
+    WORKER_HANDSHAKE,
+    CLIENT_HANDSHAKE,
+    WORKER_CONNECTION,
+    CLIENT_CONNECTION,
+    HEARTBEAT_IN,
+    HEARTBEAT_OUT,
+    RECOVERY,
+)

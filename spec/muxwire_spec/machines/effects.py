@@ -1,0 +1,66 @@
+"""The closed list of effects: all that a cell can ask for. An effect has one meaning in all tables.
+
+The order is the order of numbers in the generated tables; new ones go to the end.
+"""
+
+from __future__ import annotations
+
+EFFECTS: tuple[tuple[str, str], ...] = (
+    ("ADMIT", "start the handler, or refuse with a terminal"),
+    ("DELIVER", "hand the content on"),
+    ("DISCARD", "drop the content, return its credit"),
+    ("GLITCH", "drop the content, return its credit, charge a glitch"),
+    ("RAISE", "raise the send limit; charge a glitch when it does not rise"),
+    ("NOTIFY_STOP", "tell the handler to finish early"),
+    ("CANCEL", "cancel the handler"),
+    ("FINISH", "the request is over"),
+    ("FORGET", "drop all state; cancel the handler if it runs"),
+    ("IGNORE", "nothing"),
+    ("SEND", "write the frame"),
+    ("CLASSIFY", "report the request with its recovery class"),
+    ("NOT_PROCESSED", "report the request as not processed"),
+    ("VIOLATION", "connection error"),
+    ("MISUSE", "refuse the local call"),
+    ("NONE", "cannot happen"),
+    # the connection
+    ("GREET", "send the preface and SETTINGS"),
+    ("ACCEPT", "the version is agreed"),
+    ("REFUSE", "send the refusal that the rule names"),
+    ("DROP", "close, and send no octet"),
+    ("APPLY", "apply the settings, send SETTINGS_ACK"),
+    ("LISTEN", "the connection is set up; the idle timeout begins to count"),
+    ("PASS", "go on to the next table: of the connection, or of the request"),
+    ("POSTPONE", "do it when the peer's SETTINGS have been acknowledged"),
+    ("SKIP", "read and discard"),
+    ("DRAIN", "send GOAWAY with NO_ERROR, start the grace"),
+    ("SHORTEN", "of two graces the one that ends first counts"),
+    ("SHUT_DOWN", "end the remaining requests with SHUTDOWN"),
+    ("CANCEL_ALL", "cancel all handlers, half-close"),
+    ("FAIL", "send GOAWAY with the code, cancel all handlers, half-close"),
+    ("HALF_CLOSE", "half-close when all output is written"),
+    ("CLOSE", "close"),
+    ("ABORT", "reset without GOAWAY; cancel all handlers, or classify all requests"),
+    ("LOSE", "close; cancel all handlers, or classify all requests"),
+    ("COVER", "close the requests that last_ordinal does not cover"),
+    ("LEAVE", "send GOAWAY with NO_ERROR, withdraw what is not written yet"),
+    ("ELSEWHERE", "the request goes to another connection"),
+    ("CLOSE_SOON", "close 2 s later at the latest"),
+    # liveness
+    ("RESTART", "restart the timer"),
+    ("BEGIN", "start the timer of this frame, or of this output"),
+    ("END", "stop that timer"),
+    ("PING", "send a PING"),
+    ("PONG", "send a PONG with the same octets"),
+    ("OFF", "stop all timers"),
+    # recovery
+    ("COUNT", "an attempt begins"),
+    ("NOT_SENT", "the class is NOT_SENT: wait for another connection"),
+    ("AMBIGUOUS", "the attempt has the class AMBIGUOUS"),
+    ("FAILED", "the attempt has the class FAILED"),
+    ("PARTIAL", "the attempt has the class PARTIAL"),
+    ("KILL", "send KILL"),
+    ("BACK_OFF", "wait for the delay of the next attempt"),
+    ("AGAIN", "the next attempt is due"),
+    ("SUCCEED", "complete with success"),
+    ("REPORT", "complete with the highest class of the attempts, NOT_SENT if there was none"),
+)
