@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import inspect
 import os
 import random
 import sys
@@ -12,14 +13,13 @@ from pathlib import Path
 
 from muxwire_conformance.case import Case, load_cases
 from muxwire_conformance.check import Request, check, suite_version
+from muxwire_conformance.explain import PROGRAM
 from muxwire_conformance.patience import DEFAULT_TIMEOUT
 from muxwire_conformance.rules import rule
 from muxwire_conformance.selection import LEVELS, SelectionError, select
 from muxwire_conformance.session import Options
 from muxwire_conformance.target import SELF, TargetError, parse_address
 from muxwire_conformance.verdict import ExitCode
-
-PROGRAM = "muxwire-conformance"
 
 _EXAMPLES = """\
 examples:
@@ -241,10 +241,11 @@ def _print_list(cases: Sequence[Case]) -> int:
 def _show(arguments: argparse.Namespace) -> int:
     library = load_cases()
     known = rule(arguments.id.upper())
-    if known.known and not any(one.requirement == known.id for one in library.values()):
-        citing = [one.id for one in library.values() if known.id in one.requirements]
-        cited = f"  cases   {', '.join(citing)}" if citing else "  no case cites it"
-        sys.stdout.write("\n".join([*_rule_lines(known.id), cited]) + "\n")
+    if known.known:
+        citing = [one for one in library.values() if known.id in one.requirements]
+        lines = _rule_lines(known.id)
+        lines += [f"  case    {one.id}  {one.title}" for one in citing] or ["  no case cites it"]
+        sys.stdout.write("\n".join(lines) + "\n")
         return ExitCode.CONFORMANT
     chosen = select(library.values(), patterns=[arguments.id])
     if not chosen:
@@ -273,6 +274,6 @@ def _description(one: Case) -> list[str]:
         remarks.append(f"needs {', '.join(one.features)}")
     if remarks:
         lines.append(f"  how     {', '.join(remarks)}")
-    code = one.function.__code__
+    code = inspect.unwrap(one.function).__code__
     lines.append(f"  source  {Path(code.co_filename).name}:{code.co_firstlineno}")
     return lines

@@ -81,29 +81,46 @@ class Context:
         expected: str,
         actual: object,
         frame: Frame | None = None,
+        field: str = "",
     ) -> None:
         """Emit a check: it holds, or the case ends here as failed.
+
+        Args:
+            name: The check.
+            held: Whether it holds.
+            expected: What was expected.
+            actual: What came.
+            frame: The frame that shows it, which the report marks.
+            field: The field of that frame, named as in the decoded transcript.
 
         Raises:
             CheckFailed: it does not hold.
         """
         if not held:
-            self._mark(frame)
+            self._mark(frame, field, expected)
             raise CheckFailed(name, expected, str(actual), frame)
         self.emit(name)
 
-    def warn(self, name: str, expected: str, actual: object, frame: Frame | None = None) -> None:
+    def warn(
+        self,
+        name: str,
+        expected: str,
+        actual: object,
+        frame: Frame | None = None,
+        *,
+        field: str = "",
+    ) -> None:
         """Emit a check that holds, but not in the preferred way: the case ends as WARN at best."""
-        self._mark(frame)
+        self._mark(frame, field, expected)
         self.checks.append(
             Check(name=name, held=True, warning=True, expected=expected, actual=str(actual))
         )
 
-    def _mark(self, frame: Frame | None) -> None:
+    def _mark(self, frame: Frame | None, field: str, expected: str) -> None:
         if frame is not None:
             for connection in self.connections:
                 if any(seen is frame for seen in connection.frames):
-                    connection.transcript.mark(frame)
+                    connection.transcript.mark(frame, field=field, remark=f"expected {expected}")
 
     def pick(self, bad: _T, good: _T) -> _T:
         """Return the bad value, or the good one in the run of the twin."""

@@ -29,7 +29,7 @@ from muxwire_conformance.stream import Stream
 from muxwire_conformance.transcript import Transcript
 from muxwire_conformance.transport import End, EndKind, Transport
 from muxwire_conformance.verdict import CheckFailed, Unprepared, Violation
-from muxwire_conformance.wire import Frame, HeaderFields, Override, Preface
+from muxwire_conformance.wire import Fault, Frame, HeaderFields, Override, Preface
 
 if TYPE_CHECKING:
     from muxwire_conformance.context import Context
@@ -108,7 +108,7 @@ class Connection:
                 self.preface = item
                 continue
             for fault in self.watcher.frame(item):
-                self._violated(fault.requirement, fault.text, item)
+                self._violated(fault, item)
             self.frames.append(item)
             self._dispatch(item)
         if self._parser.lost is not None and not self._parser.garbage:
@@ -120,13 +120,17 @@ class Connection:
         fault = self._parser.lost
         if fault is not None and not any(v.text == fault.text for v in self.context.violations):
             self.transcript.event(f"the judge lost its place: {fault.text}", time.monotonic())
-            self._violated(fault.requirement, fault.text, None)
+            self._violated(fault, None)
 
-    def _violated(self, requirement: str, text: str, frame: Frame | None) -> None:
+    def _violated(self, fault: Fault, frame: Frame | None) -> None:
         if len(self.context.violations) < 50:
             self.context.violations.append(
                 Violation(
-                    requirement=requirement, text=text, frame=frame, transcript=self.transcript
+                    requirement=fault.requirement,
+                    text=fault.text,
+                    frame=frame,
+                    transcript=self.transcript,
+                    field=fault.field,
                 )
             )
 
@@ -418,8 +422,17 @@ class Connection:
         expected: str,
         actual: str | None = None,
         frame: Frame | None = None,
+        *,
+        field: str = "",
     ) -> NoReturn:
         """End the case: the check does not hold, or (None) the case could not get there.
+
+        Args:
+            check: The check, or None.
+            expected: What was expected.
+            actual: What came instead; by default where the conversation stands.
+            frame: The frame that shows it, which the report marks.
+            field: The field of that frame, named as in the decoded transcript.
 
         Raises:
             CheckFailed: with a check.
@@ -427,7 +440,7 @@ class Connection:
         """
         text = self.situation() if actual is None else actual
         if frame is not None:
-            self.transcript.mark(frame)
+            self.transcript.mark(frame, field=field, remark=f"expected {expected}")
         if check is None:
             raise Unprepared(expected, text, frame)
         raise CheckFailed(check, expected, text, frame)
@@ -456,6 +469,21 @@ class Connection:
 
     # -- expecting -------------------------------------------------------------------------
 
+    async def wait_for(self, ready: Callable[[], bool], within: float | None = None) -> bool:
+        """Wait for what has to come, as long as the patience allows; tell if it came.
+
+        If the judge turns out meanwhile to be slow itself, it becomes more patient and waits on.
+        """
+        started = time.monotonic()
+        slack, seconds = self.patience.slack, self.patience.within(within)
+        while not await self.until(ready, seconds):
+            self._waiting_since = started
+            before, slack = slack, self.patience.slack
+            if self.transport.end is not None or slack <= before:
+                return False
+            seconds = slack - before
+        return True
+
     async def until(self, ready: Callable[[], bool], seconds: float | None) -> bool:
         """Wait until ``ready()``, the end of the connection or the deadline; tell if ready."""
         loop = asyncio.get_running_loop()
@@ -479,7 +507,7 @@ class Connection:
         self, *, check: str | None = None, within: float | None = None
     ) -> Preface:
         """Wait for the target's preface."""
-        await self.until(lambda: self.preface is not None, self.patience.within(within))
+        await self.wait_for(lambda: self.preface is not None, within)
         if self.preface is None:
             self.fail(check, "the preface of the worker")
         self.hold(check)
@@ -511,7 +539,7 @@ class Connection:
 
         while True:
             if not self.inbox:
-                await self.until(lambda: bool(self.inbox), self.patience.within(within))
+                await self.wait_for(lambda: bool(self.inbox), within)
             if not self.inbox:
                 self.fail(check, words)
             frame = self.inbox.popleft()
@@ -542,7 +570,7 @@ class Connection:
         def ready() -> bool:
             return self._fences[nonce] is not None or self._ended_by_goaway()
 
-        await self.until(ready, self.patience.within(within))
+        await self.wait_for(ready, within)
         if self._fences[nonce] is not None:
             self.patience.record(time.monotonic() - started)
             return None
@@ -599,7 +627,7 @@ class Connection:
         def decided() -> bool:
             return self._ended_by_goaway() or (nonce is not None and bool(self._fences[nonce]))
 
-        await self.until(decided, self.patience.within(within))
+        await self.wait_for(decided, within)
         expected = f"GOAWAY with {wire.code_name(wire.code(error))}"
         frame = self.goaway if self.goaway is not self._goaway_before else None
         if frame is None or frame.goaway is None:
@@ -609,12 +637,11 @@ class Connection:
         got = frame.goaway.code
         if got not in {wire.code(error), *(wire.code(name) for name in also)}:
             if not wire.is_connection_code(got):
-                self.fail("goaway", expected, str(frame), frame)
-            self.transcript.mark(frame)
-            self.context.warn("goaway", expected, str(frame), frame)
+                self.fail("goaway", expected, str(frame), frame, field="code")
+            self.context.warn("goaway", expected, str(frame), frame, field="code")
         elif last_ordinal is not None and frame.goaway.last_ordinal != last_ordinal:
             words = f"{expected} and last_ordinal {last_ordinal}"
-            self.fail("goaway", words, str(frame), frame)
+            self.fail("goaway", words, str(frame), frame, field="last_ordinal")
         else:
             self.hold("goaway")
         await self.expect_end()
@@ -622,7 +649,7 @@ class Connection:
 
     async def expect_end(self, *, check: str | None = "end", within: float | None = None) -> End:
         """Wait for the end of the connection, FIN or RST, and emit ``end``."""
-        await self.until(lambda: False, self.patience.within(within))
+        await self.wait_for(lambda: False, within)
         if self.transport.end is None:
             self.fail(check, "the end of the connection")
         self.hold(check)
@@ -630,7 +657,7 @@ class Connection:
 
     async def expect_quiet_end(self, *, check: str | None = None) -> End:
         """Expect the end that a client's GOAWAY brings: a half-close, and no GOAWAY back."""
-        await self.until(lambda: self.goaway is not None, self.patience.seconds)
+        await self.wait_for(lambda: self.goaway is not None)
         if self.goaway is not None:
             words = "the end of the connection without a GOAWAY"
             self.fail(check, words, str(self.goaway), self.goaway)
@@ -659,17 +686,17 @@ class Connection:
         expected = f"an error terminal with {wire.code_name(wire.code(error))}"
         if not_processed is not None:
             expected += " and NOT_PROCESSED" if not_processed else " without NOT_PROCESSED"
-        await self.until(lambda: stream.terminal is not None, self.patience.within(within))
+        await self.wait_for(lambda: stream.terminal is not None, within)
         frame = stream.terminal
         if frame is None:
             self.fail(check, expected)
         body = frame.error
-        if (
-            body is None
-            or body.code != wire.code(error)
-            or not_processed not in (None, body.not_processed)
-        ):
-            self.fail(check, expected, str(frame), frame)
+        if body is None:
+            self.fail(check, expected, str(frame), frame, field="flags")
+        if body.code != wire.code(error):
+            self.fail(check, expected, str(frame), frame, field="code")
+        if not_processed not in (None, body.not_processed):
+            self.fail(check, expected, str(frame), frame, field="error_flags")
         self.hold(check)
         return frame
 
@@ -706,7 +733,7 @@ class Connection:
         """
         if self.context.twin_run:
             return
-        await self.until(lambda: self.transport.received > 0, self.patience.within(within))
+        await self.wait_for(lambda: self.transport.received > 0, within)
         self.expect_silence()
         await self.expect_end(within=within)
 

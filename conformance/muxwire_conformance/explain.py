@@ -6,9 +6,14 @@ meaning, and the first field that breaks a rule of the specification carries its
 
 from __future__ import annotations
 
+import functools
+import os
 import shlex
+import shutil
+import sys
 import textwrap
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 from muxwire_spec import hexdump
 
@@ -17,6 +22,7 @@ from muxwire_conformance.rules import rule
 from muxwire_conformance.transcript import Entry, Transcript
 from muxwire_conformance.verdict import Result, Verdict
 
+PROGRAM = "muxwire-conformance"
 WIDTH = 100
 BEFORE_MARK = 2
 AFTER_MARK = 4
@@ -26,9 +32,23 @@ MARK = ">>>"
 
 def rerun_command(case_id: str, *, target: str, seed: int) -> str:
     """Return the one command that runs a case again as it ran."""
-    words = ["muxwire-conformance", "check", case_id]
+    words = [*invocation(), "check", case_id]
     words += ["--target", target, "--seed", str(seed), "-v"]
     return shlex.join(words)
+
+
+@functools.cache
+def invocation() -> tuple[str, ...]:
+    """Return how to start this program so that it works when pasted into a shell.
+
+    Its name is enough where the shell finds it: not in a tox environment, whose folder is on the
+    search path only while tox runs.
+    """
+    script = shutil.which(PROGRAM)
+    own = script is not None and Path(script).parent == Path(sys.executable).parent
+    if own and "TOX_ENV_DIR" not in os.environ:
+        return (PROGRAM,)
+    return (sys.executable, "-m", "muxwire_conformance")
 
 
 def explain(result: Result, *, target: str, seed: int, verbose: bool = False) -> list[str]:
@@ -131,9 +151,19 @@ def decode(entry: Entry) -> list[str]:
         fields = _behind_a_wrong_marker(entry.raw, fields[0])
     if entry.length > len(entry.raw):
         fields = [_without_fault(line) for line in fields]
-    lines = hexdump.render(fields).splitlines()
+    lines = _with_remark(entry, fields)
     if entry.length > len(entry.raw):
         lines.append(f"        ... {entry.length - len(entry.raw)} octets not kept")
+    return lines
+
+
+def _with_remark(entry: Entry, fields: Sequence[hexdump.Line]) -> list[str]:
+    """Return the fields as text, with the remark below its field unless a fault stands there."""
+    lines: list[str] = []
+    for line in fields:
+        lines += hexdump.render([line]).splitlines()
+        if line.field == entry.field and line.fault is None:
+            lines.append(f"        ^^ {entry.remark}")
     return lines
 
 

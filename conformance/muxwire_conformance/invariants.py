@@ -7,8 +7,8 @@ saw; the runner turns sightings into the verdict of ``<requirement>/every-frame`
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 from muxwire_spec import frames as layouts
 from muxwire_spec.model import FrameKind
@@ -68,7 +68,11 @@ def _lower_kinds() -> dict[tuple[int, int | None], FrameKind]:
 
 KINDS = _lower_kinds()
 
-_Note = Callable[[str, str], None]
+
+class _Note(Protocol):
+    """Takes a fault: requirement, text and perhaps the field that shows it."""
+
+    def __call__(self, requirement: str, text: str, field: str = "") -> None: ...
 
 
 @dataclass(slots=True)
@@ -135,8 +139,8 @@ class Watcher:
         """Return what is wrong with a frame, faults of its payload included."""
         faults = list(seen.faults)
 
-        def fault(requirement: str, text: str) -> None:
-            faults.append(Fault(requirement=requirement, text=text))
+        def fault(requirement: str, text: str, field: str = "") -> None:
+            faults.append(Fault(requirement=requirement, text=text, field=field))
 
         self._order(seen, fault)
         self._frames += 1
@@ -155,7 +159,8 @@ class Watcher:
         if seen.goaway is not None:
             last = seen.goaway.last_ordinal
             if self._last_ordinal is not None and last > self._last_ordinal:
-                fault("CLS-007", f"last_ordinal rises from {self._last_ordinal} to {last}")
+                text = f"last_ordinal rises from {self._last_ordinal} to {last}"
+                fault("CLS-007", text, "last_ordinal")
             self._last_ordinal = last
         return faults
 
@@ -164,17 +169,17 @@ class Watcher:
         is_goaway = seen.type == wire.CONTROL and seen.subtype == wire.GOAWAY
         is_ack = seen.type == wire.CONTROL and seen.subtype == wire.SETTINGS_ACK
         if self._frames == 0 and not is_settings and not is_goaway:
-            fault("HSK-005", f"the first frame is {seen.name}, not SETTINGS")
+            fault("HSK-005", f"the first frame is {seen.name}, not SETTINGS", "type")
         if is_settings:
             self._settings_seen += 1
             if self._settings_seen > 1:
-                fault("HSK-006", "SETTINGS was sent a second time")
+                fault("HSK-006", "SETTINGS was sent a second time", "subtype")
         elif is_ack:
             self._acks_seen += 1
             if self._acks_seen > 1:
-                fault("HSK-007", "SETTINGS_ACK was sent a second time")
+                fault("HSK-007", "SETTINGS_ACK was sent a second time", "subtype")
         elif self._acks_seen == 0 and self._frames > 0 and not is_goaway:
-            fault("HSK-007", f"{seen.name} came before SETTINGS_ACK")
+            fault("HSK-007", f"{seen.name} came before SETTINGS_ACK", "type")
 
     def _header(self, seen: Frame, kind: FrameKind, fault: _Note) -> None:
         if "worker" not in kind.senders:
@@ -195,7 +200,8 @@ class Watcher:
             fault("FRM-008", f"{seen.name} carries the all-{'zero' if zero else 'ones'} id")
         if seen.type in (wire.REQUEST, wire.RESPONSE):
             if seen.length > self.settings["MAX_FRAME_SIZE"]:
-                fault("SET-003", f"{seen.name} has {seen.length} octets, above MAX_FRAME_SIZE")
+                text = f"{seen.name} has {seen.length} octets, above MAX_FRAME_SIZE"
+                fault("SET-003", text, "payload_length")
         elif seen.length > wire.MAX_CONTROL:
             fault("PAY-001", f"{seen.name} has {seen.length} octets")
 
@@ -205,7 +211,7 @@ class Watcher:
         if seen.is_error and (not seen.end or seen.meta or seen.more):
             fault("TYP-004", "ERROR needs END_STREAM and excludes META and MORE")
         if seen.meta and seen.seq != 0 and not seen.end:
-            fault("TYP-005", f"META is set at seq {seen.seq} without END_STREAM")
+            fault("TYP-005", f"META is set at seq {seen.seq} without END_STREAM", "flags")
         if seen.headers is not None:
             keys = [key for key, _value in seen.headers]
             bad = [key for key in keys if not _KEY.fullmatch(key)]
@@ -215,22 +221,23 @@ class Watcher:
                 fault("PAY-005", "a header key is repeated")
         direction = self._directions.get(seen.request_id)
         if direction is None:
-            fault("RID-004", "the judge never opened this request id")
+            fault("RID-004", "the judge never opened this request id", "request_id")
             self.opened(seen.request_id)
             direction = self._directions[seen.request_id]
         if direction.ended:
-            fault("TYP-006", "a frame follows the terminal of its request")
+            fault("TYP-006", "a frame follows the terminal of its request", "request_id")
         elif seen.seq != direction.next_seq:
-            fault("FRM-010", f"seq is {seen.seq} where {direction.next_seq} is due")
+            fault("FRM-010", f"seq is {seen.seq} where {direction.next_seq} is due", "seq")
         direction.next_seq = (seen.seq + 1) & 0xFFFFFFFF
         direction.ended = direction.ended or seen.end
         direction.cost += seen.cost
         self._connection_cost += seen.cost
         if seen.cost and direction.cost > direction.limit:
-            fault("FLW-001", f"the stream cost {direction.cost} is above {direction.limit}")
+            text = f"the stream cost {direction.cost} is above {direction.limit}"
+            fault("FLW-001", text, "payload_length")
         if seen.cost and self._connection_cost > self.connection_limit:
             text = f"the connection cost {self._connection_cost} is above {self.connection_limit}"
-            fault("FLW-001", text)
+            fault("FLW-001", text, "payload_length")
 
     def _values(self, pairs: list[tuple[int, int]], fault: _Note) -> None:
         seen: set[int] = set()

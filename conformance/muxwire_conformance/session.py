@@ -2,7 +2,8 @@
 
 Rules of this file:
 
-* Timed cases start first, the others fill the slots, exclusive cases come last and alone.
+* Timed cases mostly wait, so they have as many slots of their own as the others have; with one
+  job they go first. Exclusive cases come last and alone.
 * A negative case runs its twin first; without a working twin it proves nothing.
 * After a negative case, and after every case that did not pass, a new connection shows whether
   the target is alive and still the same process.
@@ -14,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import itertools
 import time
 import traceback
 from collections.abc import Callable, Iterable, Sequence
@@ -152,11 +154,13 @@ class Session:
             self._report_every_frame()
 
     async def _run_all(self) -> None:
-        together = [one for one in self.cases if not one.exclusive]
-        together.sort(key=lambda one: not one.timed)
-        queue = iter(together)
-        workers = [self._work(queue) for _ in range(max(1, self.options.jobs))]
-        await _gather(workers)
+        jobs = max(1, self.options.jobs)
+        timed = iter([one for one in self.cases if one.timed and not one.exclusive])
+        others = iter([one for one in self.cases if not one.timed and not one.exclusive])
+        if jobs == 1:
+            await self._work(itertools.chain(timed, others))
+        else:
+            await _gather([self._work(queue) for queue in (timed, others) for _ in range(jobs)])
         await self._work(iter([one for one in self.cases if one.exclusive]))
 
     async def _work(self, queue: Iterable[Case]) -> None:
@@ -361,8 +365,7 @@ class Session:
             result.expected = f"frames that keep {own[0].requirement}"
             result.actual = own[0].text
             result.frame = own[0].frame
-            if own[0].frame is not None and own[0].transcript is not None:
-                own[0].transcript.mark(own[0].frame)
+            own[0].mark()
         else:
             warning = next((check for check in result.checks if check.warning), None)
             if warning is not None:
@@ -474,8 +477,7 @@ class Session:
                     transcripts=[seen.first.transcript] if seen.first.transcript else [],
                     rerun=seen.where[0],
                 )
-                if seen.first.transcript is not None and seen.first.frame is not None:
-                    seen.first.transcript.mark(seen.first.frame)
+                seen.first.mark()
         for _name, result in sorted(self._held_back.items()):
             self._publish(result)
         self._held_back.clear()

@@ -141,7 +141,7 @@ class Stream:
         return self.terminal.error if self.terminal is not None else None
 
     async def _until(self, ready: Callable[[], bool], within: float | None) -> bool:
-        return await self.connection.until(ready, self.connection.patience.within(within))
+        return await self.connection.wait_for(ready, within)
 
     async def message(self, *, check: str | None = None, within: float | None = None) -> bytes:
         """Wait for the next complete message and return it."""

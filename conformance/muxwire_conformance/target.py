@@ -72,6 +72,7 @@ def default_command() -> list[str]:
     return [
         sys.executable,
         *("-m", "muxwire", "serve", "--conformance", "--tcp", "127.0.0.1:0", "--json"),
+        "--exit-with-stdin",
     ]
 
 
@@ -93,9 +94,10 @@ class Bundled:
         """
         try:
             # Its own session: a Ctrl-C on the terminal reaches the judge only, which then ends it.
+            # Its standard input ends with the judge, however that ends: no worker stays behind.
             process = await asyncio.create_subprocess_exec(
                 *(command or default_command()),
-                stdin=asyncio.subprocess.DEVNULL,
+                stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.PIPE,
                 start_new_session=True,

@@ -17,7 +17,8 @@ class Entry:
     """One frame, preface, run of raw octets or event.
 
     ``who`` is ``judge``, ``target`` or ``event``. ``raw`` holds at most the first 2,048 octets;
-    ``length`` is the real length. ``marked`` is set on what broke the rule.
+    ``length`` is the real length. ``marked`` is set on what broke the rule; ``field`` and
+    ``remark`` say where in it and how, if the octets alone do not show it.
     """
 
     at: float
@@ -27,6 +28,8 @@ class Entry:
     length: int = 0
     marked: bool = False
     note: str = ""
+    field: str = ""
+    remark: str = ""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -90,12 +93,13 @@ class Transcript:
             middle.append(Entry(at=at, who="event", text=f"... {dropped} entries not kept ..."))
         return [*self.first, *middle, *self.last]
 
-    def mark(self, item: wire.Frame | wire.Preface) -> None:
+    def mark(self, item: wire.Frame | wire.Preface, *, field: str = "", remark: str = "") -> None:
         """Mark the entry of a received frame as the one that broke the rule."""
         raw = item.raw[:KEEP_OCTETS]
         for entry in reversed(self.entries()):
             if entry.who == "target" and entry.at == item.at and entry.raw == raw:
                 entry.marked = True
+                entry.field, entry.remark = field or entry.field, remark or entry.remark
                 return
 
 

@@ -61,6 +61,14 @@ class Violation:
     text: str
     frame: Frame | None = None
     transcript: Transcript | None = None
+    field: str = ""
+
+    def mark(self) -> None:
+        """Mark the frame in its transcript."""
+        if self.frame is not None and self.transcript is not None:
+            self.transcript.mark(
+                self.frame, field=self.field, remark=f"{self.requirement}: {self.text}"
+            )
 
 
 class Stopped(Exception):  # noqa: N818 - a way to end, not an error

@@ -28,9 +28,12 @@ from muxwire_conformance.target import Address
 from muxwire_conformance.verdict import Result, Verdict, is_must
 
 PROCESSES = 2
-AT_ONCE = 8
-MOST_TIME = 20.0  # of one mutant: what was not run by then is not needed to kill it
+AT_ONCE = 12
+MOST_TIME = 12.0  # of one mutant among others; alone it may take longer
 KILLERS_SHOWN = 4
+# Slow consumers short enough to be waited for; handshakes long enough for a judge that shares its
+# event loop and two processors with many others.
+CONFIG = model_worker.Config(slow_consumer_ms=2_000, handshake_timeout_ms=2_800)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,11 +88,11 @@ def citing(flaw: Flaw) -> list[Case]:
     return [one for one in load_cases().values() if flaw.requirement in one.requirements]
 
 
-async def try_worker(name: str) -> Trial:
+async def try_worker(name: str, most_time: float = 120.0) -> Trial:
     """Judge the model worker with one flaw, or without any and by every case."""
     library = load_cases()
     cases = citing(FLAWS[name]) if name else list(library.values())
-    server = await model_worker.start(flaws=[name] if name else [])
+    server = await model_worker.start(flaws=[name] if name else [], config=CONFIG)
     address = Address(host="127.0.0.1", port=server.port)
     patience = Patience(1.0 if name else 2.0)
     results: list[Result] = []
@@ -100,7 +103,7 @@ async def try_worker(name: str) -> Trial:
             cases=cases,
             patience=patience,
             findings=await preflight(address, patience, wait=0, seed=1),
-            options=Options(seed=1, max_time=MOST_TIME if name else 300.0),
+            options=Options(seed=1, max_time=most_time),
             on_result=results.append,
             library=library,
         )
@@ -125,7 +128,7 @@ async def try_worker(name: str) -> Trial:
 
 
 async def _try_each(names: Iterable[str]) -> list[Trial]:
-    """Try some flaws side by side, then the survivors once more, each alone.
+    """Try some flaws side by side, then those without a clear result once more, each alone.
 
     Where it is crowded the judge is patient, so a flaw that is a delay can escape it.
     """
@@ -133,11 +136,13 @@ async def _try_each(names: Iterable[str]) -> list[Trial]:
 
     async def one(name: str) -> Trial:
         async with room:
-            return await try_worker(name)
+            return await (try_worker(name, MOST_TIME) if name else try_worker(name))
 
     trials = await asyncio.gather(*(one(name) for name in names))
     return [
-        trial if not trial.flaw or trial.killers else await try_worker(trial.flaw)
+        trial
+        if not trial.flaw or (trial.killers and trial.reached)
+        else await try_worker(trial.flaw)
         for trial in trials
     ]
 
@@ -162,10 +167,10 @@ def try_all(names: Iterable[str]) -> tuple[dict[str, Trial], str]:
     flawed.sort(key=lambda name: not any(one.timed for one in citing(FLAWS[name])))
     batches = [flawed[start::PROCESSES] for start in range(PROCESSES)]
     if "" in wanted:
-        batches.append([""])
+        batches.insert(0, [""])
     batches = [batch for batch in batches if batch]
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(len(batches) or 1, mp_context=context) as pool:
+    with ProcessPoolExecutor(PROCESSES, mp_context=context) as pool:
         answers = list(pool.map(_try_in_process, batches))
     trials = {trial.flaw: trial for found, _said in answers for trial in found}
     for name in wanted:

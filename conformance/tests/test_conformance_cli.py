@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -20,6 +21,7 @@ from muxwire_conformance.case import case, load_cases
 from muxwire_conformance.cli import main
 from muxwire_conformance.context import Context
 from muxwire_conformance.rules import rule
+from muxwire_conformance.target import default_command
 
 MODEL = Path(__file__).parent / "model_worker.py"
 COMMAND = [sys.executable, "-m", "muxwire_conformance"]
@@ -82,11 +84,18 @@ def test_a_conformant_worker_exits_0_with_all_reports(tmp_path: Path) -> None:
 def test_a_wrong_worker_exits_1_and_is_explained() -> None:
     with model_worker("--flaw", "hsk-accepts-second-settings") as address:
         done = judge("check", *FAST, "--target", address)
+        lines = done.stdout.splitlines()
+        command = lines[lines.index("  run it again") + 1]
+        pasted = subprocess.run(
+            command, shell=True, capture_output=True, text=True, timeout=60, check=False
+        )
     assert done.returncode == 1
     assert "FAIL HSK-006/second-settings" in done.stdout
     assert ">>>" in done.stdout
-    command = [line for line in done.stdout.splitlines() if "muxwire-conformance check" in line]
-    assert f"--target {address} --seed" in command[0]
+    assert f"check HSK-006/second-settings --target {address} --seed" in command
+    assert pasted.returncode == 1
+    assert "FAIL HSK-006/second-settings" in pasted.stdout
+    assert pasted.stdout.splitlines()[-1].startswith("selected 1 / ran 1 / passed 0 / failed 1 /")
 
 
 @pytest.mark.parametrize(
@@ -178,6 +187,41 @@ def test_the_bundled_worker_is_started_and_ended(
     out = capsys.readouterr().out.splitlines()
     assert "the bundled worker" in out[0]
     assert out[-1].startswith("selected 1 / ran 1 / passed 1")
+
+
+_JUDGE_ITS_OWN_MODEL = """
+import sys
+from muxwire_conformance import target
+from muxwire_conformance.cli import main
+
+target.default_command = lambda: [sys.executable, sys.argv[1], "--exit-with-stdin"]
+main(["check", "HSK-008"])
+"""
+
+
+def test_a_judge_that_is_killed_leaves_no_worker_behind() -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", _JUDGE_ITS_OWN_MODEL, str(MODEL)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        host, port = process.stdout.readline().split(": ")[0].split()[1].rsplit(":", 1)
+        process.kill()
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        try:
+            socket.create_connection((host, int(port)), 5).close()
+        except OSError:
+            return
+        time.sleep(0.02)
+    pytest.fail("the worker still listens")
+
+
+def test_the_bundled_worker_ends_with_its_standard_input() -> None:
+    assert default_command()[-1] == "--exit-with-stdin"
 
 
 def test_the_target_may_come_from_the_environment() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import threading
 from collections.abc import Awaitable, Callable
 
 import model_worker
@@ -182,6 +183,24 @@ def test_a_twin_may_end_the_connection_too() -> None:
             await conn.expect_connection_error("FRAME_SIZE_ERROR", twin_ends=True, within=0.1)
 
     assert names(with_worker(talk)) == ["goaway", "end"]
+
+
+def test_a_judge_that_was_slow_itself_waits_on() -> None:
+    def script(sock: socket.socket) -> None:
+        sock.sendall(SETUP)
+        threading.Event().wait(0.4)
+        sock.sendall(wire.goaway())
+        read_exactly(sock, 10_000)
+
+    async def talk(ctx: Context) -> None:
+        conn = await ctx.ready()
+        ctx.patience.record(0.0)
+        asyncio.get_running_loop().call_later(0.1, ctx.patience.record, 0.2)
+        await conn.expect("GOAWAY", check="came")
+        with pytest.raises(Unprepared):
+            await conn.expect("SETTINGS", within=0.0)
+
+    assert names(with_peer(talk, script, timeout=0.2)) == ["came"]
 
 
 def test_a_quiet_end_has_no_goaway() -> None:

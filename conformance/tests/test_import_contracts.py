@@ -88,7 +88,7 @@ def test_a_forbidden_import_breaks_its_contract(
     ("package", "allowed"),
     [
         ("muxwire_spec", {"construct"}),
-        ("muxwire", {"click", "uvloop"}),
+        ("muxwire", {"click", "prometheus_client", "uvloop"}),
         ("muxwire_conformance", {"construct", "muxwire_spec"}),
     ],
 )

@@ -100,3 +100,14 @@ def test_settings_and_credit_of_the_judge_are_respected() -> None:
         assert isinstance(item, Frame)
         broken.append([fault.requirement for fault in watcher.frame(item)])
     assert broken == [[], [], [], [], [], ["FLW-001"]]
+
+
+def test_a_fault_names_the_field_that_shows_it() -> None:
+    watcher = Watcher()
+    watcher.opened(ID)
+    late = wire.response(ID, 1, b"a")
+    *_setup, frame = Parser(with_preface=False).feed(SETUP + late, 0.0)
+    assert isinstance(frame, Frame)
+    assert [(one.requirement, one.field) for one in watcher.frame(frame) if one.field == "seq"] == [
+        ("FRM-010", "seq")
+    ]

@@ -5,39 +5,22 @@ from __future__ import annotations
 import mutation_table
 import pytest
 from model_flaws import FLAWS
-from mutation_table import Trial, citing, try_all
+from mutation_table import Trial, try_all
 from muxwire_conformance.case import load_cases
 from muxwire_conformance.verdict import Verdict
 
-NO_CASE = "no case cites the requirement yet"
-
 KNOWN_SURVIVORS: dict[str, str] = {
-    "adm-no-retry-after": NO_CASE,
-    "can-kill-frees-slot": NO_CASE,
-    "can-terminal-waits-for-handler": NO_CASE,
-    "can-punishes-kills": NO_CASE,
-    "cls-stop-signal-kills": "a signal cannot be sent over a connection (CLS-011 is api)",
-    "dos-no-refusal-budget": "no case floods with refused requests yet",
-    "dos-unbounded-control": NO_CASE,
-    "fai-bulk-keeps-its-turn": NO_CASE,
-    "fai-delays-writes": NO_CASE,
-    "flw-accepts-connection-overrun": "no case exceeds the connection limit yet",
-    "flw-error-overtakes-data": NO_CASE,
-    "flw-deadline-waits-for-data": NO_CASE,
-    "flw-stalled-streams-block": NO_CASE,
-    "flw-no-backpressure": NO_CASE,
-    "flw-blocked-writer-stops-reader": NO_CASE,
-    "flw-update-per-frame": NO_CASE,
-    "hbt-demands-pong": NO_CASE,
-    "hbt-no-write-timeout": NO_CASE,
-    "rec-ids-outlive-connection": NO_CASE,
-    "obs-checks-traceparent": NO_CASE,
-    "obs-trusts-length": NO_CASE,
-    "obs-goaway-without-requirement": NO_CASE,
+    "cls-stop-signal-kills": "a signal cannot be sent over a connection: CLS-011 is api, not wire",
 }
 """Flaws that no case finds today, each with the reason. The list has to be exact."""
 
+NEEDS_A_QUICK_MACHINE = {
+    "dos-no-refusal-budget": "the flood is 100,000 refusals in 10 s, by judge and worker together",
+}
+"""Flaws that leave their case INCONCLUSIVE, which is no pass either, where time is short."""
+
 NOT_FOR_THE_MODEL = {
+    "CAN-004/handlers-that-outlive-connections": "it may have too many handlers to start them all",
     "MSG-003/open-too-large": "none of its frames can carry a message above its limit",
 }
 """Cases that are not applicable to the model worker."""
@@ -57,13 +40,12 @@ def trials(request: pytest.FixtureRequest) -> Trials:
 def test_a_flaw_is_caught(trials: Trials, name: str) -> None:
     trial = trials[0][name]
     seen = trial.describe()
-    errors = [id for id, one in trial.outcomes.items() if one.verdict is Verdict.ERROR]
-    assert not errors, seen
+    assert Verdict.ERROR not in {one.verdict for one in trial.outcomes.values()}, seen
     if name in KNOWN_SURVIVORS:
         assert not trial.killers, f"{name} is caught now, so it is no survivor any more"
-        cited = bool(citing(FLAWS[name]))
-        stale = KNOWN_SURVIVORS[name] == NO_CASE and cited
-        assert not stale, f"cases cite {FLAWS[name].requirement} now: give another reason"
+        return
+    verdicts = {one.verdict for one in trial.outcomes.values()}
+    if name in NEEDS_A_QUICK_MACHINE and Verdict.INCONCLUSIVE in verdicts:
         return
     assert trial.reached, f"no case reached the altered guard\n{seen}"
     assert trial.killers, f"{len(trial.outcomes)} cases cite the rule, none fails\n{seen}"
@@ -85,9 +67,10 @@ def test_nothing_was_said_on_standard_error(trials: Trials, name: str) -> None:
     assert trials[1] == ""
 
 
-def test_every_known_survivor_is_a_flaw() -> None:
-    assert set(KNOWN_SURVIVORS) <= set(FLAWS)
-    assert all(KNOWN_SURVIVORS.values())
+def test_every_exception_is_a_flaw_with_a_reason() -> None:
+    for names in (KNOWN_SURVIVORS, NEEDS_A_QUICK_MACHINE):
+        assert set(names) <= set(FLAWS)
+        assert all(names.values())
 
 
 def test_the_table_names_flaws_and_killers(capsys: pytest.CaptureFixture[str]) -> None:

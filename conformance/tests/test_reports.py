@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import io
 import json
+import sys
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
 import pytest
 from muxwire_conformance import wire
-from muxwire_conformance.explain import decode, explain
+from muxwire_conformance.explain import decode, explain, invocation
 from muxwire_conformance.report.json import JsonReport
 from muxwire_conformance.report.junit import JunitReport, clean
 from muxwire_conformance.report.text import TextReport, wants_colour
@@ -139,10 +140,39 @@ def test_an_explanation_has_everything() -> None:
     assert len(marked) == 1
     assert "judge" in marked[0]
     assert any("^^ FRM-002 PROTOCOL_ERROR" in line for line in lines)
-    assert lines[-1].strip() == (
-        "muxwire-conformance check FRM-002/bad-marker --target 127.0.0.1:1 --seed 7 -v"
-    )
+    assert lines[-1].endswith(" check FRM-002/bad-marker --target 127.0.0.1:1 --seed 7 -v")
     assert max(len(line) for line in lines) < 140
+
+
+def test_a_field_that_only_the_case_knows_to_be_wrong_is_marked() -> None:
+    raw = wire.goaway("NO_ERROR", last_ordinal=5)
+    entry = Entry(at=0, who="target", text="", raw=raw, length=len(raw))
+    assert not [line for line in decode(entry) if "^^" in line]
+    entry.field, entry.remark = "last_ordinal", "expected 4"
+    lines = decode(entry)
+    assert lines[[" last_ordinal " in line for line in lines].index(True) + 1].strip() == (
+        "^^ expected 4"
+    )
+    entry.raw, entry.field = wire.goaway("NO_ERROR", last_ordinal=5, flags=1), "flags"
+    marks = [line for line in decode(entry) if "^^" in line]
+    assert len(marks) == 1
+    assert "FRM-006" in marks[0]
+
+
+@pytest.mark.parametrize("found", ["", "elsewhere", "here"])
+@pytest.mark.parametrize("tox", [False, True])
+def test_the_program_is_named_as_the_shell_finds_it(
+    found: str, tox: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = Path(sys.executable).parent if found == "here" else Path("/opt/other")
+    script = str(folder / "muxwire-conformance") if found else None
+    monkeypatch.setattr("shutil.which", lambda _name: script)
+    monkeypatch.delenv("TOX_ENV_DIR", raising=False)
+    if tox:
+        monkeypatch.setenv("TOX_ENV_DIR", "/somewhere")
+    full = (sys.executable, "-m", "muxwire_conformance")
+    expected = ("muxwire-conformance",) if found == "here" and not tox else full
+    assert invocation.__wrapped__() == expected
 
 
 @pytest.mark.parametrize("raw", [b"", b"\xf7WM", b"\xf7" * 40, wire.ping()[:31], bytes(100)])

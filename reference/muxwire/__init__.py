@@ -45,6 +45,7 @@ from muxwire.errors import (
     RequestRejected,
     RequestTooLarge,
     SlowConsumer,
+    TlsFailed,
     Unimplemented,
     VersionRefused,
     WorkerError,
@@ -54,6 +55,7 @@ from muxwire.handlers import Handler, Request
 from muxwire.serving import serve
 from muxwire.tcp.client import Client, connect
 from muxwire.tcp.stream import Stream
+from muxwire.tcp.tls import client_context, server_context
 from muxwire.tcp.worker import Worker
 from muxwire.version import VERSION
 
@@ -93,12 +95,15 @@ __all__ = [
     "Settings",
     "SlowConsumer",
     "Stream",
+    "TlsFailed",
     "Unimplemented",
     "VersionRefused",
     "Worker",
     "WorkerError",
     "WorkerShutdown",
     "__version__",
+    "client_context",
     "connect",
     "serve",
+    "server_context",
 ]

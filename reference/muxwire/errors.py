@@ -14,6 +14,7 @@ come from the registry and are handed in by whoever raises::
     +-- ConnectionClosed          the connection is over; what ended it is in its attributes
     |   `-- ConnectError            it never became usable
     |       +-- DialFailed            no TCP connection
+    |       +-- TlsFailed             no TLS connection: no trust, no TLS there, or no ALPN token
     |       +-- HandshakeTimedOut     the peer did not complete the handshake in time
     |       +-- NotWorker             the other end does not speak the protocol
     |       +-- VersionRefused        no common version
@@ -69,6 +70,7 @@ __all__ = [
     "RequestRejected",
     "RequestTooLarge",
     "SlowConsumer",
+    "TlsFailed",
     "Unimplemented",
     "VersionRefused",
     "WorkerError",
@@ -178,6 +180,14 @@ class ConnectError(ConnectionClosed):
 
 class DialFailed(ConnectError):
     """No TCP connection could be made."""
+
+
+class TlsFailed(ConnectError):
+    """No TLS connection could be made: one side does not trust the other, or has no TLS (SEC-001).
+
+    A worker that wants a client certificate tells so after the client's part of the handshake; if
+    that word is lost, what is left is a plain ConnectError.
+    """
 
 
 class HandshakeTimedOut(ConnectError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import ssl
 from collections.abc import Callable, Mapping
 
 from muxwire.core.config import Config
@@ -19,6 +20,7 @@ async def serve(
     port: int = 0,
     *,
     config: Config | None = None,
+    tls: ssl.SSLContext | None = None,
 ) -> None:
     """Run a worker until SIGTERM or SIGINT, then drain it (CLS-011).
 
@@ -29,12 +31,14 @@ async def serve(
         host: Where to listen; loopback by default (SEC-003).
         port: Where to listen; 0 takes a free port.
         config: Options of each connection.
+        tls: What `server_context` returns, for TLS; without it octets travel as they are.
 
     Raises:
         OSError: the address cannot be listened on.
+        InvalidArgument: the TLS context is not one for a server.
     """
     worker = Worker(handlers, config=config)
-    await worker.start(host, port)
+    await worker.start(host, port, tls=tls)
     await serve_until_stopped(worker)
 
 

@@ -16,6 +16,7 @@ import socket
 import struct
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, NamedTuple
@@ -45,7 +46,9 @@ class _NoWait(selectors.DefaultSelector):  # type: ignore[misc, valid-type]
             assert timeout is not None, "nothing will ever happen"
             self.loop.now += timeout
             self.spins = 0
-        assert self.spins < 10_000, "the loop spins"
+        if self.spins > 10_000:
+            self.spins = 0
+            raise AssertionError("the loop spins")
         return found
 
 
@@ -195,6 +198,11 @@ class Peer:
         await peer._loop.sock_connect(sock, (host, port))
         return peer
 
+    @property
+    def name(self) -> str:
+        """Our address."""
+        return muxwire.tcp.address.render(*self._sock.getsockname()[:2])
+
     async def greet(self, data: bytes) -> None:
         """Send a whole handshake and more octets; read the worker's preface."""
         await self.send(HELLO + data)
@@ -237,6 +245,14 @@ class Peer:
             frame = await self.frame()
             if frame.request_id == request_id and frame.flags & END_STREAM:
                 return frame
+
+    async def some(self) -> bytes:
+        """Read what there is, at least an octet."""
+        data = self._octets or await self._loop.sock_recv(self._sock, 1 << 20)
+        self._octets = b""
+        if not data:
+            raise EOFError
+        return data
 
     async def rest(self) -> bytes:
         """Read to the end."""
@@ -320,6 +336,14 @@ async def _dial(address: str, config: muxwire.Config | None) -> muxwire.Client:
     return await connect_once(address, config)
 
 
+def eventually(condition: Callable[[], object]) -> None:
+    """Return when a condition holds; for tests of processes."""
+    end = time.monotonic() + LIMIT
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
 # -- muxwire serve ---------------------------------------------------------------------------------
 
 
@@ -328,6 +352,7 @@ class Served:
 
     Attributes:
         address: Where it listens.
+        said: Its first line.
         process: The process.
     """
 
@@ -342,11 +367,13 @@ class Served:
             env={**os.environ, "PYTHONWARNINGS": "error"},
         )
         self.address = ""
+        self.said: dict[str, str] = {}
 
     def __enter__(self) -> Served:
         assert self.process.stdout is not None
         try:
-            self.address = json.loads(first_line(self.process))["tcp"]
+            self.said = json.loads(first_line(self.process))
+            self.address = self.said["tcp"]
         except BaseException:
             self.kill()
             raise

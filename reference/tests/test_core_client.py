@@ -506,7 +506,7 @@ def test_a_violating_response_counts_as_received() -> None:
     other = client()
     other_id = start(other)
     other.send(response(other_id, 5))
-    assert other.one(ResponseFailed).outcome is Outcome.AMBIGUOUS
+    assert other.one(ResponseFailed).outcome is Outcome.PARTIAL
 
 
 def test_an_unsent_request_is_not_sent() -> None:

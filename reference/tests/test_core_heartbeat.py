@@ -178,3 +178,15 @@ def test_the_round_trip_is_known() -> None:
     (opaque,) = pings(wire.advance(0.45))
     wire.send(codec.encode_pong(opaque))
     assert wire.core.round_trip == pytest.approx(0.05)
+
+
+def test_no_ping_is_due_while_octets_wait_to_be_written() -> None:
+    """A driver that cannot write is not asked for one PING after the other."""
+    heartbeat = Heartbeat(60.0, 0.0)
+    heartbeat.peer_tolerates(1.0, 0.0)
+    heartbeat.handed(100, 0.0)
+    assert not heartbeat.ping_due(5.0)
+    assert heartbeat.next_timeout() == 60.0  # HBT-006
+    heartbeat.written(100, 5.0)
+    assert heartbeat.next_timeout() < 5.5
+    assert heartbeat.ping_due(5.5)

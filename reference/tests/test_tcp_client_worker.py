@@ -19,6 +19,7 @@ from io_harness import (
     until,
 )
 from muxwire import Outcome, Request
+from muxwire.tcp.address import parse
 
 pytestmark = pytest.mark.usefixtures("each_loop")
 
@@ -997,5 +998,45 @@ async def test_ends_of_connections_are_logged_once_on_each_side(
     ends = [record.getMessage() for record in caplog.records]
     assert len(ends) == 2
     for line in ends:
-        assert "peer=('127.0.0.1', " in line
+        assert "peer=127.0.0.1:" in line
         assert "requests_lost=1" in line
+
+
+# -- without a connection --------------------------------------------------------------------------
+
+
+async def test_a_sender_goes_on_when_there_is_a_connection_again() -> None:
+    first = muxwire.Worker({})
+    await first.start()
+    (address,) = first.addresses
+    async with muxwire.connect(address, connections=1) as client:
+        await first.close()
+        await until(lambda: not client.accepting)
+        stream = client.stream("length")
+        await stream.send(bytes(MIB))  # as much as is kept (FLW-010)
+        sender = asyncio.ensure_future(stream.send(b"x", end=True))
+        await until(lambda: stream._inbox.writable)
+        second = muxwire.Worker({"length": length})
+        await second.start(*parse(address))
+        async with second:
+            assert [item async for item in stream] == [b"%d" % (MIB + 1)]
+            await sender
+            await client.close()
+
+
+async def test_a_request_that_is_given_up_waits_for_no_connection() -> None:
+    async with muxwire.Worker({}) as worker:
+        client = await muxwire.connect(worker.addresses[0], connections=1)
+        await worker.close()
+        await until(lambda: not client.accepting)
+        call = asyncio.ensure_future(client.call("any"))
+        stream = client.stream("any", b"")
+        await until(lambda: client.open_requests == 2)
+        call.cancel()
+        stream.kill()
+        with pytest.raises(asyncio.CancelledError):
+            await call
+        with pytest.raises(muxwire.RequestCancelled):
+            await anext(stream)
+        assert client.open_requests == 0
+        await client.close()

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from muxwire_spec import soundness
 from muxwire_spec.emit import (
+    conversations,
     data,
     prose,
     python_codec,
@@ -37,6 +38,7 @@ EMITTERS: tuple[Callable[[Spec], dict[str, bytes]], ...] = (
     python_codec.emit,
     data.emit_spec,
     vectors.emit,
+    conversations.emit,
 )
 """What is made from the specification alone. `expected` adds what the prose has a part in."""
 

@@ -42,6 +42,7 @@ ONE_OF_EACH = (
     "spec/muxwire_spec/data/requirements.json",
     "spec/vectors/frames.json",
     "spec/vectors/README.md",
+    "spec/vectors/streams/golden.json",
 )
 
 

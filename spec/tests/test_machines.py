@@ -27,7 +27,7 @@ from muxwire_spec.model import Machine, Row
 
 each = pytest.mark.parametrize("machine", MACHINES, ids=lambda machine: machine.name)
 connections = pytest.mark.parametrize(
-    "machine", (WORKER_CONNECTION, CLIENT_CONNECTION), ids=lambda machine: machine.name
+    "machine", [WORKER_CONNECTION, CLIENT_CONNECTION], ids=lambda machine: machine.name
 )
 GENERATED: ModuleType = generated
 LAST = {"CLOSED", "FAILED", "OVER", "DONE"}

@@ -53,6 +53,7 @@ def declare(
         await function(ctx)
 
     run.__doc__ = title
+    run.__dict__["__wrapped__"] = getattr(function, "func", function)
     case(case_id, checks=checks, **options)(run)
 
 

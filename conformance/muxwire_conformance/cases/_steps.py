@@ -23,6 +23,15 @@ OPEN_COST = 128
 LONG_MS = 60_000
 """A handler asked to run this long does not end by itself during a case."""
 
+WIDE = {"INITIAL_STREAM_WINDOW": 1 << 30, "CONNECTION_WINDOW": 1 << 30}
+"""Windows that no answer of these cases uses up."""
+
+MOST_REQUESTS = 4_096
+"""More concurrent requests than this are not opened."""
+
+LITTLE_BUFFER = 65_536
+AT_REST = 3
+
 
 def declare(id: str, title: str, function: CaseFunction, **declaration: Any) -> None:
     """Register one case of a family; ``title`` is its sentence."""
@@ -62,27 +71,16 @@ async def error_terminal(
     within: float | None = None,
 ) -> Frame:
     """Judge that a request ends with an error: an outcome, after nothing was violated."""
-    conn = stream.connection
-    bound = conn.patience.within(within)
-    await conn.until(lambda: stream.terminal is not None, bound)
-    frame, error = stream.terminal, stream.error
-    expected = f"an error terminal with {wire.code_name(wire.code(code))}"
-    if not_processed is not None:
-        expected += " and NOT_PROCESSED" if not_processed else " without NOT_PROCESSED"
-    if frame is None:
-        conn.fail(check, expected)
-    flag_fits = error is not None and not_processed in (None, error.not_processed)
-    if error is None or error.code != wire.code(code) or not flag_fits:
-        conn.fail(check, expected, str(frame), frame)
-    conn.hold(check)
-    return frame
+    return await stream.connection.expect_outcome(
+        stream, code, check=check, not_processed=not_processed, within=within
+    )
 
 
 async def at_rest(ctx: Context, conn: Connection) -> dict[str, Any]:
     """Return statistics once no handler runs, or when some of other cases go on for long."""
     started = time.monotonic()
     while True:
-        stats = dict(await conn.open("conformance.stats", {}).json())
+        stats = await conn.stats()
         if stats["active"] == 0 or time.monotonic() - started > 1.5 + ctx.patience.slack:
             return stats
         await asyncio.sleep(0.02)
@@ -101,7 +99,7 @@ async def settles(
     deadline = ctx.patience.bound(within)
     started = time.monotonic()
     while True:
-        stats = dict(await conn.open("conformance.stats", {}).json())
+        stats = await conn.stats()
         late = deadline is not None and time.monotonic() - started > deadline
         if ready(stats) or late:
             ctx.check(check, ready(stats), expected=expected, actual=stats)
@@ -145,3 +143,63 @@ def pieces(total: int, most: int) -> list[int]:
         lengths.append(min(most, total - wire.HEADER_SIZE))
         total -= wire.HEADER_SIZE + lengths[-1]
     return lengths
+
+
+async def pause(conn: Connection, seconds: float) -> None:
+    """Let time pass while the connection is read; for rules about time only."""
+    await conn.until(lambda: False, seconds)
+
+
+async def keep_alive(conn: Connection, seconds: float) -> None:
+    """Let time pass, and send only credit that raises a limit, so that no budget is charged.
+
+    It comes so often that the connection sends no PING of its own accord.
+    """
+    ends = time.monotonic() + seconds
+    step = conn.peer_settings["IDLE_TIMEOUT_MS"] / 8_000
+    while (left := ends - time.monotonic()) > 0:
+        await pause(conn, min(step, left))
+        conn.send(wire.window_update(conn.watcher.connection_limit + 1))
+
+
+async def unmoving(ctx: Context, conn: Connection, *, most: int | None = None) -> dict[str, int]:
+    """Return statistics once what the target buffers does not change, or is above ``most``."""
+    seen: list[int] = []
+    started = time.monotonic()
+    while True:
+        stats = await conn.stats()
+        seen = [*seen[1 - AT_REST :], stats["buffered_bytes"]]
+        at_rest = len(seen) == AT_REST and len(set(seen)) == 1
+        if at_rest or (most is not None and seen[-1] > most):
+            return stats
+        if time.monotonic() - started > ctx.patience.timeout + ctx.patience.slack + 1.0:
+            ctx.unprepared("buffered_bytes that come to rest", seen)
+        await asyncio.sleep(0.02)
+
+
+async def unread_answer(ctx: Context, conn: Connection, other: Connection) -> Stream:
+    """Block the target's output: ask for far more than the kernels hold, and do not read it.
+
+    The connection needs ``WIDE`` windows; the other one serves for statistics meanwhile.
+    """
+    parameters = {"bytes": 1_048_576, "messages": 64}
+    stream = conn.open("conformance.source", parameters, discard=True)
+    conn.transport.pause_reading()
+    await unmoving(ctx, other)
+    return stream
+
+
+async def full(conn: Connection) -> list[Stream]:
+    """Open as many requests as the worker accepts; each waits for its next message."""
+    limit = conn.peer_settings["MAX_CONCURRENT_REQUESTS"]
+    not_applicable_unless(limit <= MOST_REQUESTS, f"{limit} requests are too many to open")
+    streams = [conn.open("conformance.echo", b"accepted", end=False) for _ in range(limit)]
+    for stream in streams:
+        await stream.message()
+    return streams
+
+
+async def connection_credit(conn: Connection, cost: int, seconds: float | None) -> int:
+    """Wait until the connection's limit has room for a cost; return the room there is."""
+    await conn.until(lambda: conn.send_limit - conn.sent_cost >= cost, seconds)
+    return conn.send_limit - conn.sent_cost

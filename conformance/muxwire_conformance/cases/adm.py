@@ -1,34 +1,25 @@
-"""Admission and deadlines, first part: ADM-002 and ADM-005."""
+"""Admission and deadlines: ADM-002 to ADM-005."""
 
 from __future__ import annotations
 
 import time
+from typing import Any
 
 from muxwire_conformance import wire
 from muxwire_conformance.case import case
 from muxwire_conformance.cases._steps import (
     LONG_MS,
     at_rest,
+    declare,
     error_terminal,
-    not_applicable_unless,
+    full,
 )
 from muxwire_conformance.context import Context
 from muxwire_conformance.dialogue import Connection, Stream
 
 WINDOW = 65_536
-MOST_REQUESTS = 4_096
 SURPLUS = 5
 NEEDS = ["conformance"]
-
-
-async def _full(conn: Connection) -> list[Stream]:
-    """Open as many requests as the worker accepts; each waits for its next message."""
-    limit = conn.peer_settings["MAX_CONCURRENT_REQUESTS"]
-    not_applicable_unless(limit <= MOST_REQUESTS, f"{limit} requests are too many to open")
-    streams = [conn.open("conformance.echo", b"accepted", end=False) for _ in range(limit)]
-    for stream in streams:
-        await stream.message()
-    return streams
 
 
 @case(
@@ -43,10 +34,10 @@ async def surplus(ctx: Context) -> None:
     other = await ctx.ready()
     before = await at_rest(ctx, other)
     conn = await ctx.ready()
-    streams = await _full(conn)
+    streams = await full(conn)
     for stream in [conn.open("conformance.echo", b"too many") for _ in range(SURPLUS)]:
         await error_terminal(stream, "OVERLOADED", check="refused", not_processed=True)
-    stats = dict(await other.open("conformance.stats", {}).json())
+    stats = await other.stats()
     started = stats["opened"] - before["opened"]
     expected = f"{len(streams)} handlers started"
     ctx.check("no-handler", started == len(streams), expected=expected, actual=started)
@@ -59,7 +50,7 @@ async def surplus(ctx: Context) -> None:
 async def refused_not_ended(ctx: Context) -> None:
     """A surplus OPEN without END_STREAM is refused the same way, and its chunks do no harm."""
     conn = await ctx.ready()
-    await _full(conn)
+    await full(conn)
     stream = conn.open("conformance.echo", b"too many", end=False)
     stream.send(b"and more", end=True)
     await error_terminal(stream, "OVERLOADED", check="refused", not_processed=True)
@@ -70,7 +61,7 @@ async def refused_not_ended(ctx: Context) -> None:
 async def place_is_free_again(ctx: Context) -> None:
     """The terminal of one request frees the place for another."""
     conn = await ctx.ready()
-    streams = await _full(conn)
+    streams = await full(conn)
     stream = conn.open("conformance.echo", b"too many")
     await error_terminal(stream, "OVERLOADED", check="refused", not_processed=True)
     for stream in streams[:SURPLUS]:
@@ -88,6 +79,105 @@ async def not_without_reason(ctx: Context) -> None:
     overloaded = stream.error is not None and stream.error.code == wire.code("OVERLOADED")
     expected = "another terminal than OVERLOADED"
     ctx.check("taken", not overloaded, expected=expected, actual=stream.error)
+
+
+# -- ADM-003 -----------------------------------------------------------------------------------
+
+
+@case("ADM-003/refused-untouched", checks=["refused", "no-handler"], features=NEEDS, exclusive=True)
+async def refused_untouched(ctx: Context) -> None:
+    """A request that is refused with NOT_PROCESSED has reached no handler."""
+    conn = await ctx.ready()
+    before = await at_rest(ctx, conn)
+    for subject, code in (("no.such.subject", "NOT_FOUND"), ("a..b", "INVALID_ARGUMENT")):
+        for end in (True, False):
+            stream = conn.open(subject, b"untouched", end=end)
+            await error_terminal(stream, code, check="refused", not_processed=True)
+    after = await conn.stats()
+    started = after["opened"] - before["opened"]
+    ctx.check("no-handler", started == 0, expected="no handler started", actual=started)
+
+
+def _declare_processed(
+    name: str, title: str, subject: str, body: dict[str, object] | bytes, code: str, **how: Any
+) -> None:
+    async def processed(ctx: Context) -> None:
+        conn = await ctx.ready()
+        stream = conn.open(subject, body, timeout_ms=how.get("timeout_ms", 0))
+        if how:
+            await stream.message()  # so it has reached its handler
+        if how.get("kill"):
+            stream.kill()
+        await error_terminal(stream, code, check="processed", not_processed=False)
+
+    declare(f"ADM-003/{name}", title, processed, checks=["processed"], features=NEEDS)
+
+
+_declare_processed(
+    "handler-failed",
+    "NOT_PROCESSED is clear when the handler itself failed.",
+    "conformance.fail",
+    {"code": 260},
+    "OVERLOADED",
+)
+_declare_processed(
+    "handler-asks-for-it",
+    "A handler that has run cannot set NOT_PROCESSED.",
+    "conformance.fail",
+    {"flags": 1},
+    "APPLICATION_ERROR",
+)
+_declare_processed(
+    "handler-asks-for-both",
+    "A handler that asks for both error flags gets NON_RETRYABLE only.",
+    "conformance.fail",
+    {"flags": 3},
+    "APPLICATION_ERROR",
+)
+_declare_processed(
+    "handler-panics",
+    "NOT_PROCESSED is clear when the handler raised an exception.",
+    "conformance.fail",
+    {"panic": True},
+    "APPLICATION_ERROR",
+)
+_declare_processed(
+    "handler-refuses-parameters",
+    "NOT_PROCESSED is clear when the handler found its parameters malformed.",
+    "conformance.generate",
+    b"no JSON",
+    "INVALID_ARGUMENT",
+)
+_declare_processed(
+    "deadline",
+    "NOT_PROCESSED is clear when a handler was stopped by the deadline.",
+    "conformance.generate",
+    {"count": 100_000, "interval_ms": 20},
+    "DEADLINE_EXCEEDED",
+    timeout_ms=100,
+)
+_declare_processed(
+    "killed",
+    "NOT_PROCESSED is clear when a running handler was killed.",
+    "conformance.generate",
+    {"count": 100_000, "interval_ms": 20},
+    "CANCELLED",
+    kill=True,
+)
+
+
+# -- ADM-004 -----------------------------------------------------------------------------------
+
+
+@case("ADM-004/retry-after", checks=["overloaded", "retry-after"], features=NEEDS)
+async def retry_after(ctx: Context) -> None:
+    """OVERLOADED carries a retry_after_ms above 0."""
+    conn = await ctx.ready()
+    await full(conn)
+    stream = conn.open("conformance.echo", b"too many")
+    frame = await error_terminal(stream, "OVERLOADED", check="overloaded", not_processed=True)
+    wait = frame.error.retry_after_ms if frame.error is not None else 0
+    ctx.check("retry-after", wait > 0, expected="above 0 ms", actual=wait, frame=frame)
 
 
 # -- ADM-005 -----------------------------------------------------------------------------------

@@ -1,19 +1,28 @@
-"""STOP and KILL, first part: CAN-001 to CAN-003 and CAN-005."""
+"""STOP and KILL: CAN-001 to CAN-006."""
 
 from __future__ import annotations
+
+import time
 
 from muxwire_conformance import wire
 from muxwire_conformance.case import case
 from muxwire_conformance.cases._steps import (
     LONG_MS,
+    MOST_REQUESTS,
     at_rest,
     error_terminal,
     kill_all,
+    not_applicable_unless,
+    pause,
     settles,
 )
 from muxwire_conformance.context import Context
 
 WINDOW = 65_536
+STUBBORN_MS = 2_500
+MANY_KILLS = 1_000
+AT_ONCE = 50
+MOST_HANDLERS = 1_000
 NEEDS = ["conformance"]
 
 
@@ -151,6 +160,69 @@ async def deadline_stops_too(ctx: Context) -> None:
     )
 
 
+# -- CAN-004 -----------------------------------------------------------------------------------
+
+STUBBORN = {"ms": STUBBORN_MS, "ignore_kill_ms": STUBBORN_MS}
+"""A handler that nothing interrupts."""
+
+
+@case(
+    "CAN-004/place-is-kept",
+    requirements=["CAN-004", "ADM-002"],
+    checks=["cancelled", "refused", "accepted"],
+    features=NEEDS,
+    timed=True,
+)
+async def place_is_kept(ctx: Context) -> None:
+    """Handlers that cannot be interrupted keep their places until they have ended."""
+    conn = await ctx.ready()
+    limit = conn.peer_settings["MAX_CONCURRENT_REQUESTS"]
+    not_applicable_unless(limit <= MOST_REQUESTS, f"{limit} requests are too many to open")
+    streams = [conn.open("conformance.sleep", STUBBORN) for _ in range(limit)]
+    started = time.monotonic()
+    await conn.fence()
+    for stream in streams:
+        stream.kill()
+    for stream in streams:
+        await error_terminal(stream, "CANCELLED", check="cancelled", within=1.0)
+    surplus = conn.open("conformance.echo", b"no place")
+    await surplus.end()
+    if time.monotonic() - started > STUBBORN_MS / 1_000:
+        ctx.unprepared("a judge that is in time", "the handlers may have ended")
+    await error_terminal(surplus, "OVERLOADED", check="refused", not_processed=True)
+    ends = started + STUBBORN_MS / 1_000
+    await pause(conn, ends - time.monotonic())
+    while (stream := conn.open("conformance.echo", b"a place")) and (await stream.end()).is_error:
+        if time.monotonic() > ends + 1.0 + ctx.patience.slack:
+            break
+        await pause(conn, 0.05)
+    await stream.result(check="accepted")
+
+
+@case(
+    "CAN-004/handlers-that-outlive-connections",
+    checks=["overloaded"],
+    features=NEEDS,
+    exclusive=True,
+)
+async def handlers_that_outlive_connections(ctx: Context) -> None:
+    """Handlers that outlive their connections count toward a limit of the whole process."""
+    conn = await ctx.ready()
+    limit, most = conn.peer_settings["MAX_CONCURRENT_REQUESTS"], ctx.info.get("max_connections")
+    total = limit * most if isinstance(most, int) else MOST_HANDLERS + 1
+    not_applicable_unless(total <= MOST_HANDLERS, f"{total} handlers are too many to start")
+    for _ in range(total // limit):
+        lost = await ctx.ready()
+        for _ in range(limit):
+            lost.open("conformance.sleep", STUBBORN)
+        await lost.fence()
+        lost.abort()
+        await ctx.wait_for_stats(conn, lambda stats: stats["connections"] == 1)
+    stream = conn.open("conformance.sleep", STUBBORN)
+    await error_terminal(stream, "OVERLOADED", check="overloaded", not_processed=True)
+    await pause(conn, STUBBORN_MS / 1_000)
+
+
 # -- CAN-005 -----------------------------------------------------------------------------------
 
 
@@ -192,3 +264,19 @@ async def second_stop(ctx: Context) -> None:
     await stream.message()
     conn.send(wire.stop(stream.id), wire.stop(stream.id))
     await stream.result(check="success")
+
+
+# -- CAN-006 -----------------------------------------------------------------------------------
+
+
+@case("CAN-006/many-kills", checks=["one-terminal", "works"], features=NEEDS)
+async def many_kills(ctx: Context) -> None:
+    """A connection is not closed for killing 1,000 requests one after the other."""
+    conn = await ctx.ready()
+    for _ in range(MANY_KILLS // AT_ONCE):
+        streams = [conn.open("conformance.sleep", {"ms": LONG_MS}) for _ in range(AT_ONCE)]
+        for stream in streams:
+            stream.kill()
+        for stream in streams:
+            await stream.end(check="one-terminal")
+    await conn.fence(check="works")

@@ -1,4 +1,4 @@
-"""How a connection ends, first part: CLS-001 to CLS-006, CLS-009 and CLS-010."""
+"""How a connection ends: CLS-001 to CLS-007, CLS-009 and CLS-010, as a worker shows them."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ import time
 from muxwire_conformance import wire
 from muxwire_conformance.case import SAME, case
 from muxwire_conformance.cases._steps import (
+    LITTLE_BUFFER,
     LONG_MS,
     NO_SUBJECT,
+    WIDE,
     at_rest,
     check_unanswered,
     declare,
@@ -16,6 +18,7 @@ from muxwire_conformance.cases._steps import (
     error_terminal,
     refused,
     settles,
+    unread_answer,
 )
 from muxwire_conformance.context import Context
 from muxwire_conformance.dialogue import Connection
@@ -104,6 +107,26 @@ async def input_after_the_half_close(ctx: Context) -> None:
     ctx.check("read", not reset, expected="the worker to read on for 1 s", actual="a reset")
 
 
+@case(
+    "CLS-002/blocked-output",
+    checks=["goaway", "end"],
+    twin=SAME,
+    features=NEEDS,
+    exclusive=True,
+)
+async def blocked_output(ctx: Context) -> None:
+    """The GOAWAY gets through also when output was blocked and much input follows the fault."""
+    other = await ctx.ready()
+    conn = await ctx.ready(WIDE, receive_buffer=LITTLE_BUFFER)
+    await unread_answer(ctx, conn, other)
+    conn.violate(BAD_FRAME + bytes(FLOOD), instead_of=wire.ping())
+    await conn.flushed()
+    await other.fence()
+    conn.transport.resume_reading()
+    await conn.expect_connection_error("PROTOCOL_ERROR", last_ordinal=1)
+    conn.abort()
+
+
 # -- CLS-003 -----------------------------------------------------------------------------------
 
 
@@ -190,7 +213,7 @@ async def no_handler(ctx: Context) -> None:
     for _ in range(5):
         stream = conn.open("conformance.echo", b"late")
         await error_terminal(stream, "DRAINING", check="draining", not_processed=True)
-    after = dict(await other.open("conformance.stats", {}).json())
+    after = await other.stats()
     started = after["opened"] - before["opened"]
     ctx.check("none", started == 0, expected="no handler started", actual=started)
 
@@ -283,6 +306,30 @@ async def unread_output(ctx: Context) -> None:
     await _drain(conn, 100)
     await error_terminal(stream, "SHUTDOWN", check="shutdown")
     await conn.expect_end(check="end", within=1.0)
+
+
+# -- CLS-007 -----------------------------------------------------------------------------------
+
+
+@case(
+    "CLS-007/error-while-draining",
+    checks=["goaway", "end"],
+    twin=SAME,
+    features=NEEDS,
+)
+async def error_while_draining(ctx: Context) -> None:
+    """The GOAWAY of an error on a draining connection does not raise last_ordinal."""
+    conn = await ctx.ready()
+    await refused(conn)
+    await echoing(conn)
+    first = await _drain(conn)
+    for _ in range(3):
+        await refused(conn)
+    last = first.goaway.last_ordinal if first.goaway is not None else 0
+    if last != 3:
+        conn.fail(None, "last_ordinal 3 behind three requests", str(first), first)
+    conn.violate(BAD_FRAME, instead_of=wire.ping())
+    await conn.expect_connection_error("PROTOCOL_ERROR", last_ordinal=last)
 
 
 # -- CLS-009 -----------------------------------------------------------------------------------

@@ -1,18 +1,29 @@
-"""Flow control, first part: FLW-001 to FLW-004 and FLW-006 to FLW-008."""
+"""Flow control: FLW-001 to FLW-013."""
 
 from __future__ import annotations
+
+import time
 
 from muxwire_conformance import wire
 from muxwire_conformance.case import SAME, case
 from muxwire_conformance.cases._steps import (
+    LITTLE_BUFFER,
+    LONG_MS,
     NO_SUBJECT,
     OPEN_COST,
+    WIDE,
+    at_rest,
+    connection_credit,
     declare,
     echoing,
     error_terminal,
     not_applicable_unless,
+    pause,
     pieces,
     refused,
+    settles,
+    unmoving,
+    unread_answer,
 )
 from muxwire_conformance.context import Context
 from muxwire_conformance.dialogue import Connection, Stream
@@ -22,6 +33,12 @@ CONNECTION_WINDOW = 1_048_576
 LEAST = wire.HEADER_SIZE + 1
 PLENTY = 1 << 40
 MOST_WINDOW = 64 * 1_048_576
+SEND_BUFFER = 1_048_576
+MARGIN = 65_536
+"""Room for what else a target buffers while it is asked for its statistics."""
+MOST_WAIT = 3.0
+MOST_BLOCKED = 2.0
+"""Not so long that HBT-006 ends the connection."""
 NEEDS = ["conformance"]
 
 
@@ -95,6 +112,19 @@ async def connection_limit(ctx: Context) -> None:
     _check_cost(ctx, conn.received_cost, CONNECTION_WINDOW, LEAST, check="filled")
 
 
+@case("FLW-001/little-by-little", checks=["filled"], features=NEEDS)
+async def little_by_little(ctx: Context) -> None:
+    """Fed with the cost of one octet at a time, a response goes on each time."""
+    stream = await _narrow(ctx, "conformance.source", {"bytes": 10 * WINDOW})
+    conn, limit = stream.connection, WINDOW
+    await _blocked(ctx, conn, stream, limit)
+    for _ in range(20):
+        limit += LEAST
+        conn.send(wire.window_update(limit, request_id=stream.id))
+        cost = await _blocked(ctx, conn, stream, limit)
+        _check_cost(ctx, cost, limit, LEAST, check="filled")
+
+
 # -- FLW-002 -----------------------------------------------------------------------------------
 
 
@@ -118,6 +148,44 @@ async def stream_limit(ctx: Context) -> None:
     excess = wire.request(stream.id, stream.next_seq, bytes(16_384))
     conn.violate(excess, instead_of=wire.ping())
     await conn.expect_connection_error("FLOW_CONTROL_ERROR", last_ordinal=1)
+
+
+@case(
+    "FLW-002/connection-limit",
+    checks=["goaway", "end"],
+    twin=SAME,
+    features=NEEDS,
+    exclusive=True,
+)
+async def connection_limit_exceeded(ctx: Context) -> None:
+    """Exceeding the connection's limit, while no update can be written, is FLOW_CONTROL_ERROR."""
+    other = await ctx.ready()
+    conn = await ctx.ready(WIDE, receive_buffer=LITTLE_BUFFER)
+    window = conn.peer_settings["CONNECTION_WINDOW"]
+    not_applicable_unless(window <= MOST_WINDOW, f"a connection window of {window} is too much")
+    late = await refused(conn, end=False)
+    await unread_answer(ctx, conn, other)
+    before = await other.stats()
+    for length in pieces(conn.send_limit - conn.sent_cost - OPEN_COST, 16_384):
+        late.send(bytes(length))
+    conn.violate(wire.request(late.id, late.next_seq, bytes(1_024)))
+    conn.open("conformance.sleep", {"ms": LONG_MS})  # within the limit, if nothing exceeded it
+    # Megabytes may still wait in the worker's kernel: before they are read no update may leave.
+    await _taken_in(ctx, other, before)
+    conn.transport.resume_reading()
+    await conn.expect_connection_error("FLOW_CONTROL_ERROR", last_ordinal=2)
+    conn.abort()
+
+
+async def _taken_in(ctx: Context, other: Connection, before: dict[str, int]) -> None:
+    """Wait until the last request has been opened, or an error has stopped the handlers."""
+    ends = time.monotonic() + MOST_BLOCKED
+    while time.monotonic() < ends:
+        stats = await other.stats()
+        if stats["opened"] > before["opened"] or stats["active"] < before["active"]:
+            return
+        await pause(other, 0.01)
+    ctx.unprepared("a worker that reads on while its output is blocked (FLW-011)", stats)
 
 
 @case("FLW-002/header-is-charged", checks=["goaway", "end"], twin=SAME, features=NEEDS)
@@ -288,6 +356,99 @@ async def refusal_on_a_full_connection(ctx: Context) -> None:
     await _filled(ctx, conn, CONNECTION_WINDOW)
     stream = conn.open(NO_SUBJECT)
     await error_terminal(stream, "NOT_FOUND", check="refused", not_processed=True)
+
+
+# -- FLW-005 -----------------------------------------------------------------------------------
+
+BEHIND = WINDOW // (wire.HEADER_SIZE + 8) + 400
+
+
+async def _check_waits(ctx: Context, stream: Stream) -> None:
+    """Judge that no terminal comes while data is blocked; then let all of it flow."""
+    await _blocked(ctx, stream.connection, stream, WINDOW)
+    waits = stream.terminal is None
+    ctx.check("waits", waits, expected="no terminal before the data", actual=stream.terminal)
+    stream.connection.send(wire.window_update(PLENTY, request_id=stream.id))
+
+
+def _declare_error_behind_data(
+    name: str, title: str, error: str, parameters: dict[str, object]
+) -> None:
+    async def error_behind_data(ctx: Context) -> None:
+        stream = await _narrow(ctx, "conformance.fail", {"after": BEHIND, **parameters})
+        await _check_waits(ctx, stream)
+        await error_terminal(stream, error, check="error")
+        number = len(stream.messages)
+        ctx.check("data", number == BEHIND, expected=f"{BEHIND} messages", actual=number)
+
+    checks = ["waits", "error", "data"]
+    declare(f"FLW-005/{name}", title, error_behind_data, checks=checks, features=NEEDS)
+
+
+for _code in ("APPLICATION_ERROR", "CANCELLED", "DEADLINE_EXCEEDED", "MESSAGE_TOO_LARGE"):
+    _declare_error_behind_data(
+        f"handler-error-{_code.lower().replace('_', '-')}",
+        f"{_code} comes after all data when it is the handler itself that returns it.",
+        _code,
+        {"code": wire.code(_code)},
+    )
+_declare_error_behind_data(
+    "handler-panics",
+    "The error of a handler that panics comes after all data that it produced.",
+    "APPLICATION_ERROR",
+    {"panic": True},
+)
+
+
+@case("FLW-005/success-behind-data", checks=["waits", "success", "data"], features=NEEDS)
+async def success_behind_data(ctx: Context) -> None:
+    """A success terminal comes after all data that the handler produced."""
+    stream = await _narrow(ctx, "conformance.generate", {"count": BEHIND, "size": 8})
+    await _check_waits(ctx, stream)
+    messages = await stream.result(check="success")
+    number = len(messages)
+    ctx.check("data", number == BEHIND, expected=f"{BEHIND} messages", actual=number)
+
+
+async def _check_discarded(stream: Stream, cost: int, code: str, within: float) -> None:
+    await error_terminal(stream, code, check="error", within=within)
+    conn = stream.connection
+    conn.send(wire.window_update(PLENTY, request_id=stream.id))
+    await conn.fence()
+    same, got = stream.received_cost == cost, stream.received_cost
+    conn.context.check("discarded", same, expected=f"no more than a cost of {cost}", actual=got)
+
+
+@case("FLW-005/deadline-discards", checks=["error", "discarded"], features=NEEDS)
+async def deadline_discards(ctx: Context) -> None:
+    """DEADLINE_EXCEEDED discards data that waits for credit and goes at once."""
+    conn = await ctx.ready({"INITIAL_STREAM_WINDOW": WINDOW})
+    conn.auto_credit = False
+    stream = conn.open("conformance.generate", {"count": BEHIND, "size": 8}, timeout_ms=200)
+    cost = await _blocked(ctx, conn, stream, WINDOW)
+    await _check_discarded(stream, cost, "DEADLINE_EXCEEDED", 1.2)
+
+
+@case("FLW-005/kill-discards", checks=["error", "discarded"], features=NEEDS)
+async def kill_discards(ctx: Context) -> None:
+    """CANCELLED discards data that waits for credit and goes at once."""
+    stream = await _narrow(ctx, "conformance.generate", {"count": BEHIND, "size": 8})
+    cost = await _blocked(ctx, stream.connection, stream, WINDOW)
+    stream.kill()
+    await _check_discarded(stream, cost, "CANCELLED", 1.0)
+
+
+@case("FLW-005/shutdown-discards", checks=["error", "discarded"], features=NEEDS)
+async def shutdown_discards(ctx: Context) -> None:
+    """SHUTDOWN discards data that waits for credit and goes at once."""
+    stream = await _narrow(ctx, "conformance.generate", {"count": BEHIND, "size": 8})
+    conn = stream.connection
+    cost = await _blocked(ctx, conn, stream, WINDOW)
+    await conn.call("conformance.drain", {"grace_ms": 50})
+    await error_terminal(stream, "SHUTDOWN", check="error", within=1.05)
+    await conn.expect_end(check=None)
+    same, got = stream.received_cost == cost, stream.received_cost
+    ctx.check("discarded", same, expected=f"no more than a cost of {cost}", actual=got)
 
 
 # -- FLW-006 -----------------------------------------------------------------------------------
@@ -481,3 +642,177 @@ async def unknown_ids(ctx: Context) -> None:
         conn.send(wire.request(ctx.new_id(), 1, bytes(size)))
     await conn.fence()
     await _check_returned(ctx, conn)
+
+
+# -- FLW-009 -----------------------------------------------------------------------------------
+
+
+@case("FLW-009/stalled-streams", checks=["credit", "room", "served"], features=NEEDS)
+async def stalled_streams(ctx: Context) -> None:
+    """Streams whose consumers stall hold at most half of the connection's window."""
+    conn = await ctx.ready()
+    known = conn.peer_settings
+    window, share = known["CONNECTION_WINDOW"], known["INITIAL_STREAM_WINDOW"]
+    number, most = window // share + 1, known["MAX_CONCURRENT_REQUESTS"]
+    not_applicable_unless(
+        max(window, share) <= MOST_WINDOW and number < most,
+        f"{number} streams with windows of {share} are too much to fill",
+    )
+    for _ in range(number):
+        stream = conn.open("conformance.sink", {"stall": True}, end=False)
+        for length in pieces(share - stream.sent_cost, min(known["MAX_FRAME_SIZE"], 65_536)):
+            cost = length + wire.HEADER_SIZE
+            # The worker may also end the stream that has stalled longest.
+            room = await connection_credit(conn, cost, ctx.patience.seconds)
+            words = f"connection credit for {cost}"
+            ctx.check("credit", room >= cost, expected=words, actual=room)
+            stream.send(bytes(length))
+    # Half may be held, and less than a quarter may be due without an update (FLW-008).
+    room = await connection_credit(conn, window // 4, ctx.patience.seconds)
+    words = f"{window // 4} available"
+    ctx.check("room", room >= window // 4, expected=words, actual=room)
+    await conn.call("conformance.echo", bytes(10_000), check="served")
+
+
+# -- FLW-010 -----------------------------------------------------------------------------------
+
+
+def _declare_suspended(
+    name: str, title: str, subject: str, parameters: dict[str, object], most: int
+) -> None:
+    async def suspended(ctx: Context) -> None:
+        other = await ctx.ready()
+        before = await unmoving(ctx, other)
+        stream = await _narrow(ctx, subject, parameters)
+        await _blocked(ctx, stream.connection, stream, WINDOW)
+        bound = before["buffered_bytes"] + most + MARGIN
+        stats = await unmoving(ctx, other, most=bound)
+        held = stats["buffered_bytes"]
+        ctx.check("bounded", held <= bound, expected=f"at most {bound}", actual=held)
+        known = stream.received_cost
+        stream.connection.send(wire.window_update(4 * WINDOW, request_id=stream.id))
+        await stream.connection.until(lambda: stream.received_cost > known, ctx.patience.seconds)
+        good = stream.received_cost > known
+        ctx.check("goes-on", good, expected="more data with more credit", actual=known)
+
+    checks = ["bounded", "goes-on"]
+    declare(f"FLW-010/{name}", title, suspended, checks=checks, features=NEEDS, exclusive=True)
+
+
+_declare_suspended(
+    "messages-of-1024",
+    "A handler without credit is suspended when 1 MiB of its messages waits.",
+    "conformance.generate",
+    {"count": 1_000_000, "size": 1_024},
+    SEND_BUFFER,
+)
+_declare_suspended(
+    "messages-of-8",
+    "What waits is counted in cost units, so tiny messages do not add up.",
+    "conformance.generate",
+    {"count": 1_000_000, "size": 8},
+    SEND_BUFFER,
+)
+_declare_suspended(
+    "one-long-message",
+    "A message above 1 MiB is buffered alone.",
+    "conformance.source",
+    {"bytes": 4 * SEND_BUFFER, "messages": 16},
+    4 * SEND_BUFFER,
+)
+
+
+# -- FLW-011 -----------------------------------------------------------------------------------
+
+
+@case(
+    "FLW-011/blocked-output",
+    checks=["opened", "cancelled", "served"],
+    features=NEEDS,
+    exclusive=True,
+)
+async def blocked_output(ctx: Context) -> None:
+    """The worker goes on reading and processing frames while it cannot write."""
+    other = await ctx.ready()
+    before = await at_rest(ctx, other)
+    conn = await ctx.ready(WIDE, receive_buffer=LITTLE_BUFFER)
+    source = await unread_answer(ctx, conn, other)
+    sink = conn.open("conformance.sink", {}, end=False)
+    window = min(conn.peer_settings["INITIAL_STREAM_WINDOW"], 240 * 1_024)
+    lengths = pieces(window - sink.sent_cost, 16_384)
+    for length in lengths:
+        sink.send(bytes(length))
+    sink.finish()
+    sleepers = [conn.open("conformance.sleep", {"ms": LONG_MS}) for _ in range(5)]
+    await settles(
+        ctx,
+        other,
+        lambda stats: stats["opened"] >= before["opened"] + 7,
+        check="opened",
+        expected="7 requests opened",
+    )
+    for stream in sleepers:
+        stream.kill()
+    await settles(
+        ctx,
+        other,
+        lambda stats: stats["cancelled"] >= before["cancelled"] + 5,
+        check="cancelled",
+        expected="5 handlers cancelled",
+    )
+    source.kill()
+    conn.transport.resume_reading()
+    answer = await sink.json(check="served")
+    good = answer.get("bytes") == sum(lengths)
+    ctx.check("served", good, expected=f"{sum(lengths)} octets", actual=answer)
+
+
+@case("FLW-011/stalled-handler", checks=["served"], features=NEEDS)
+async def stalled_handler(ctx: Context) -> None:
+    """Frames are read and processed also while a handler takes nothing of its request."""
+    conn = await ctx.ready()
+    await _fill(conn)
+    for _ in range(5):
+        await conn.fence()
+        await conn.call("conformance.echo", bytes(10_000), check="served")
+
+
+# -- FLW-012 -----------------------------------------------------------------------------------
+
+
+@case("FLW-012/few-updates", checks=["stream", "connection"], features=NEEDS, timed=True)
+async def few_updates(ctx: Context) -> None:
+    """Limits are raised in steps of at least a quarter of the window, and not per frame."""
+    conn = await ctx.ready()
+    stream = conn.open("conformance.sink", {}, end=False)
+    for _ in range(100):
+        if _room(stream) >= 4_096:
+            stream.send(bytes(4_000))
+        await pause(conn, 0.003)  # a fast upload would hide updates that were merged
+    await conn.fence()
+    for check, request_id, name, cost in (
+        ("stream", stream.id, "INITIAL_STREAM_WINDOW", stream.sent_cost),
+        ("connection", wire.CONNECTION_ID, "CONNECTION_WINDOW", conn.sent_cost),
+    ):
+        updates = [one for one in conn.frames if one.limit and one.request_id == request_id]
+        most = cost // (conn.peer_settings[name] // 4) + 1
+        words = f"at most {most} updates for a cost of {cost}"
+        ctx.check(check, len(updates) <= most, expected=words, actual=len(updates))
+    stream.finish()
+    await stream.end()
+
+
+# -- FLW-013 -----------------------------------------------------------------------------------
+
+
+@case("FLW-013/blocked-for-long", checks=["ended", "not-early"], features=NEEDS, timed=True)
+async def blocked_for_long(ctx: Context) -> None:
+    """A stream that has been blocked on the client's credit for too long ends: SLOW_CONSUMER."""
+    configured = ctx.info.get("slow_consumer_ms")
+    wait = configured / 1_000 if isinstance(configured, int) else 60.0
+    not_applicable_unless(wait <= MOST_WAIT, f"slow_consumer_ms is {wait:g} s, too long to wait")
+    started = time.monotonic()
+    stream = await _narrow(ctx, "conformance.generate", {"count": 100_000, "size": 200})
+    frame = await error_terminal(stream, "SLOW_CONSUMER", check="ended", within=wait + 2.0)
+    took = frame.at - started
+    ctx.check("not-early", took >= wait, expected=f"{wait:g} s or more", actual=f"{took:.3f} s")

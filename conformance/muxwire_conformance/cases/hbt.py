@@ -1,4 +1,4 @@
-"""Liveness, first part: HBT-001 to HBT-004."""
+"""Liveness: HBT-001 to HBT-007."""
 
 from __future__ import annotations
 
@@ -7,13 +7,22 @@ from itertools import pairwise
 
 from muxwire_conformance import wire
 from muxwire_conformance.case import case
-from muxwire_conformance.cases._steps import LONG_MS, declare, not_applicable_unless
+from muxwire_conformance.cases._steps import (
+    LITTLE_BUFFER,
+    LONG_MS,
+    WIDE,
+    declare,
+    keep_alive,
+    not_applicable_unless,
+    pause,
+)
 from muxwire_conformance.context import Context
 from muxwire_conformance.dialogue import Connection
 from muxwire_conformance.transport import Direction
 
 WATCHED = 2.4
 MOST_IDLE = 10.0
+PINGS = 8
 NEEDS = ["conformance"]
 
 
@@ -22,10 +31,6 @@ def _idle(conn: Connection) -> float:
     idle = conn.peer_settings["IDLE_TIMEOUT_MS"] / 1_000
     not_applicable_unless(idle <= MOST_IDLE, f"IDLE_TIMEOUT_MS is {idle:g} s, too long to wait")
     return idle
-
-
-async def _pause(conn: Connection, seconds: float) -> None:
-    await conn.until(lambda: False, seconds)
 
 
 # -- HBT-001 -----------------------------------------------------------------------------------
@@ -46,7 +51,7 @@ def _declare_regular(name: str, title: str, *, requests: int) -> None:
             # The judge keeps alive with credit, since a PING of its own would be answered.
             limit += 1
             conn.send(wire.window_update(limit))
-            await _pause(conn, step)
+            await pause(conn, step)
             late = max(late, time.monotonic() - before - step)
         if conn.goaway is not None:
             ctx.unprepared("a connection that is left alone", conn.goaway)
@@ -157,7 +162,7 @@ async def octets_of_one_frame(ctx: Context) -> None:
     pieces = [octets[start : start + 4] for start in range(0, len(octets), 4)]
     for number, piece in enumerate(pieces):
         due = begin + 0.65 * idle * number / len(pieces)
-        await _pause(conn, max(0.0, due - time.monotonic()))
+        await pause(conn, max(0.0, due - time.monotonic()))
         if time.monotonic() - due > 0.2 * idle:
             ctx.unprepared("a judge that is in time", f"{time.monotonic() - due:.1f} s late")
         conn.send(piece)
@@ -204,3 +209,83 @@ async def request_in_progress(ctx: Context) -> None:
     conn = await ctx.ready()
     conn.open("conformance.sleep", {"ms": LONG_MS})
     await _expect_timeout(ctx, conn)
+
+
+# -- HBT-005, HBT-007 --------------------------------------------------------------------------
+
+
+@case(
+    "HBT-005/no-pongs",
+    requirements=["HBT-005", "HBT-007", "HBT-001"],
+    checks=["alive", "regular"],
+    timed=True,
+)
+async def no_pongs(ctx: Context) -> None:
+    """PONGs that never come are no error while other octets arrive, and the PINGs due go on."""
+    conn = await ctx.ready({"IDLE_TIMEOUT_MS": 500})
+    idle = _idle(conn)
+    await conn.fence()
+    conn.stay_silent()
+    started, late = time.monotonic(), 0.0
+    watched = max(1.2 * idle, 2.6)  # enough for more than 8 PINGs, one in 250 ms
+    while (before := time.monotonic()) - started < watched:
+        await keep_alive(conn, 0.2)
+        late = max(late, time.monotonic() - before - 0.2)
+    times = [started, *(one.at for one in conn.frames if one.at > started), time.monotonic()]
+    await conn.fence(check="alive")
+    gap = max(later - earlier for earlier, later in pairwise(times))
+    bound = ctx.patience.bound(0.35 + late)
+    good = bound is None or gap <= bound
+    ctx.check("regular", good, expected="something every 0.25 s", actual=f"nothing for {gap} s")
+
+
+@case("HBT-007/few-pings", checks=["few"], features=["conformance?"])
+async def few_pings(ctx: Context) -> None:
+    """No more than 8 PINGs wait for their PONGs where HBT-001 does not ask for more."""
+    conn = await ctx.ready({"IDLE_TIMEOUT_MS": 60_000})
+    conn.auto_pong = False
+    for _ in range(30):
+        await conn.fence()
+        if ctx.has("conformance"):
+            await conn.call("conformance.echo", bytes(10_000))
+    pings = sum(frame.name == "PING" for frame in conn.frames)
+    ctx.check("few", pings <= PINGS, expected=f"at most {PINGS} PINGs", actual=pings)
+
+
+# -- HBT-006 -----------------------------------------------------------------------------------
+
+
+@case("HBT-006/unread-output", checks=["aborted", "not-early"], features=NEEDS, timed=True)
+async def unread_output(ctx: Context) -> None:
+    """A connection that takes no octet of pending output for the idle timeout is aborted."""
+    conn = await ctx.ready(WIDE, receive_buffer=LITTLE_BUFFER)
+    idle = _idle(conn)
+    conn.open("conformance.source", {"bytes": 1_048_576, "messages": 64}, discard=True)
+    conn.transport.pause_reading()
+    conn.stay_silent()
+    started = time.monotonic()
+    ends = started + idle + 2.0 + ctx.patience.slack
+    while conn.transport.write_error is None and time.monotonic() < ends:
+        # The client itself is alive, so that it is this rule that ends the connection.
+        conn.send(wire.ping(ctx.nonce()))
+        await pause(conn, min(0.2, idle / 3))
+    took = time.monotonic() - started
+    aborted = conn.transport.write_error is not None
+    ctx.check("aborted", aborted, expected="a reset", actual=f"nothing in {took:.1f} s")
+    ctx.check("not-early", took >= idle, expected=f"{idle:g} s or more", actual=f"{took:.2f} s")
+
+
+@case("HBT-006/read-late", checks=["whole"], features=NEEDS, timed=True)
+async def read_late(ctx: Context) -> None:
+    """A client that reads on before the idle timeout is over loses nothing."""
+    conn = await ctx.ready(WIDE, receive_buffer=LITTLE_BUFFER)
+    idle = _idle(conn)
+    messages = 16
+    parameters = {"bytes": 1_048_576, "messages": messages}
+    stream = conn.open("conformance.source", parameters, discard=True)
+    conn.transport.pause_reading()
+    await keep_alive(conn, 0.4 * idle)
+    conn.transport.resume_reading()
+    await stream.result(within=10.0)
+    whole = stream.octets == messages * 1_048_576
+    ctx.check("whole", whole, expected=f"{messages} MiB", actual=stream.octets)

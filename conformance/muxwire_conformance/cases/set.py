@@ -1,4 +1,4 @@
-"""Settings: SET-001 to SET-004, as a worker shows them."""
+"""Settings: SET-001 to SET-005, as a worker shows them."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from muxwire_conformance.cases._steps import (
     echoing,
     error_terminal,
     not_applicable_unless,
+    pieces,
 )
 from muxwire_conformance.context import Context
 from muxwire_conformance.dialogue import Connection
@@ -300,3 +301,59 @@ async def full_message(ctx: Context) -> None:
     answer = await stream.json(check="served")
     good = (answer.get("messages"), answer.get("bytes")) == (1, size)
     ctx.check("whole", good, expected=f"1 message of {size} octets", actual=answer)
+
+
+# -- SET-005 -----------------------------------------------------------------------------------
+
+EARLY_REQUESTS = 100
+EARLY_WINDOW = 65_536
+EARLY_TOTAL = 1_048_576
+
+
+@case(
+    "SET-005/assumed-values-at-once",
+    requirements=["SET-005", "SET-004", "HSK-009"],
+    checks=["served", "whole"],
+    features=["conformance"],
+)
+async def assumed_values_at_once(ctx: Context) -> None:
+    """Before any answer a client may use all that it may assume: 100 requests, 65,536, 1 MiB."""
+    conn = await ctx.connect()
+    conn.send(wire.preface(), conn.settings())
+    largest = conn.open("conformance.sink", {}, end=False)
+    sizes = pieces(EARLY_WINDOW - largest.sent_cost, 16_384)
+    for size in sizes:
+        largest.send(bytes(size))
+    each = (EARLY_TOTAL - largest.sent_cost) // (EARLY_REQUESTS - 1) - OPEN_COST
+    body = bytes(each)
+    streams = [conn.open("conformance.echo", body) for _ in range(EARLY_REQUESTS - 1)]
+    for stream in streams:
+        messages = await stream.result(check="served")
+        whole = messages == [body]
+        ctx.check("whole", whole, expected=f"{each} octets", actual=[len(one) for one in messages])
+    largest.finish()
+    answer = await largest.json(check="served")
+    ctx.check("whole", answer["bytes"] == sum(sizes), expected=f"{sum(sizes)}", actual=answer)
+
+
+@case(
+    "SET-005/early-stream-gets-the-announced",
+    checks=["goaway", "end"],
+    twin=SAME,
+    features=["conformance"],
+)
+async def early_stream_gets_the_announced(ctx: Context) -> None:
+    """A stream opened early has the announced initial limit from SETTINGS on, and no more."""
+    conn = await ctx.connect()
+    conn.send(wire.preface(), conn.settings())
+    stream = conn.open("conformance.sink", {"stall": True}, end=False)
+    await conn.expect("SETTINGS")
+    conn.send(wire.settings_ack())
+    await conn.expect("SETTINGS_ACK")
+    window = conn.peer_settings["INITIAL_STREAM_WINDOW"]
+    not_applicable_unless(window <= MOST_MESSAGE, f"a stream window of {window} is too much")
+    for length in pieces(window - stream.sent_cost, 16_384):
+        stream.send(bytes(length))
+    await conn.fence()
+    conn.violate(wire.request(stream.id, stream.next_seq, bytes(16_384)), instead_of=wire.ping())
+    await conn.expect_connection_error("FLOW_CONTROL_ERROR", last_ordinal=1)

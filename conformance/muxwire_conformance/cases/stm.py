@@ -118,6 +118,7 @@ def _declare_duplicate(
         checks=["goaway", "end"],
         twin=SAME,
         features=features,
+        timed=state == "killed",  # its handler lives for a while and would hold up the cases alone
     )
 
 
@@ -269,7 +270,15 @@ def _declare_killed_state_error(kind: str) -> None:
             conn.fail("outcome", "GOAWAY with STREAM_STATE_ERROR, or silence")
 
     title = f"KILLED, {kind.upper()}: STREAM_STATE_ERROR, or silence if the terminal is written."
-    declare(f"STM-001/killed-{kind}", title, killed, checks=["outcome"], twin=SAME, features=NEEDS)
+    declare(
+        f"STM-001/killed-{kind}",
+        title,
+        killed,
+        checks=["outcome"],
+        twin=SAME,
+        features=NEEDS,
+        timed=True,
+    )
 
 
 def _check_code(ctx: Context, frame: Frame) -> None:
@@ -313,7 +322,7 @@ def _declare_killed_ignores(kind: str) -> None:
 
     title = f"KILLED, {kind.upper()}: it is ignored, and the terminal still comes."
     checks = ["ignored", "cancelled"]
-    declare(f"STM-001/killed-{kind}", title, ignored, checks=checks, features=NEEDS)
+    declare(f"STM-001/killed-{kind}", title, ignored, checks=checks, features=NEEDS, timed=True)
 
 
 for _kind in ("window-update", "stop", "kill"):

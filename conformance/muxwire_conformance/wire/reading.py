@@ -62,10 +62,11 @@ class Preface:
 
 @dataclass(slots=True, kw_only=True)
 class Fault:
-    """Something that no correct worker sends."""
+    """Something that no correct worker sends, and the field that shows it, if it is one."""
 
     requirement: str
     text: str
+    field: str = ""
 
 
 @dataclass(slots=True, kw_only=True)

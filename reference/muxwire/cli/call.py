@@ -6,6 +6,7 @@ import asyncio
 import base64
 import json
 import os
+import ssl
 import sys
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,16 @@ import click
 
 from muxwire.cli import types
 from muxwire.cli.loop import run
-from muxwire.errors import ConnectError, LocalProtocolError, MuxwireError, RequestFailed
+from muxwire.errors import (
+    ConnectError,
+    InvalidArgument,
+    LocalProtocolError,
+    MuxwireError,
+    RequestFailed,
+)
 from muxwire.tcp.address import render
 from muxwire.tcp.client import connect
+from muxwire.tcp.tls import client_context
 
 EXIT_FAILED = 1
 EXIT_UNREACHABLE = 3
@@ -50,6 +58,10 @@ EXIT_INTERRUPTED = 130
     multiple=True,
     help="Add a header.",
 )
+@click.option("--tls", is_flag=True, help="Speak TLS; the other --tls options imply it.")
+@click.option("--tls-ca", type=types.file, metavar="FILE", help="Trust these authorities only.")
+@click.option("--tls-cert", type=types.file, metavar="FILE", help="Show this certificate.")
+@click.option("--tls-key", type=types.file, metavar="FILE", help="Its key, if it is not in there.")
 @click.option("--timeout", type=click.FloatRange(0, min_open=True), help="Seconds it may take.")
 @click.option("--idempotent", is_flag=True, help="Running it twice does no harm.")
 @click.option("--raw", is_flag=True, help="Print messages without a line end after each.")
@@ -61,6 +73,10 @@ def call(
     file: Path | None,
     as_json: bool,
     raw: bool,
+    tls: bool,
+    tls_ca: Path | None,
+    tls_cert: Path | None,
+    tls_key: Path | None,
     **options: Any,
 ) -> None:
     """Send one request to SUBJECT and print the messages of its answer as they come.
@@ -68,20 +84,25 @@ def call(
     The request message is DATA, or --file; DATA - means standard input.
 
     \b
-    Exit code: 0 success, 1 the request failed, 2 wrong usage, 3 no worker there, 130 interrupted.
+    Exit codes: 0 success, 1 the request failed, 2 wrong usage, 3 no worker
+    there, 130 interrupted.
 
     \b
     Examples:
       muxwire call conformance.echo hi --target 127.0.0.1:9000
-      muxwire call conformance.generate '{"count": 3}' --target 127.0.0.1:9000 --json
-      muxwire call llm.generate --file prompt.json --target '[::1]:9000' --timeout 30
+      muxwire call conformance.generate '{"count": 3}' --target 127.0.0.1:9000
+      muxwire call llm.generate -f prompt.json --json --target '[::1]:9000'
     """  # noqa: D301 - click wants a backspace
     if data is not None and file is not None:
         raise click.UsageError("give DATA or --file, not both")
     printer = _Json() if as_json else _Plain(b"" if raw else b"\n")
     try:
+        wanted = tls or tls_ca or tls_cert or tls_key
+        context = client_context(tls_ca, tls_cert, tls_key) if wanted else None
         message = _message(data, file)
-        sys.exit(run(_call(render(*target), subject, message, printer, options)))
+        sys.exit(run(_call(render(*target), context, subject, message, printer, options)))
+    except InvalidArgument as error:
+        raise click.UsageError(str(error)) from None
     except KeyboardInterrupt:
         sys.exit(EXIT_INTERRUPTED)
 
@@ -95,10 +116,15 @@ def _message(data: str | None, file: Path | None) -> bytes:
 
 
 async def _call(
-    target: str, subject: str, message: bytes, printer: _Plain, options: dict[str, Any]
+    target: str,
+    tls: ssl.SSLContext | None,
+    subject: str,
+    message: bytes,
+    printer: _Plain,
+    options: dict[str, Any],
 ) -> int:
     try:
-        async with connect(target) as client:
+        async with connect(target, connections=1, recover=False, tls=tls) as client:
             try:
                 async with client.stream(subject, message, **options) as stream:
                     async for item in stream:

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib
 import json
 import logging
 import os
+import ssl
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, cast
 
 import click
 
 from muxwire.cli import types
+from muxwire.cli.logs import configure
 from muxwire.cli.loop import run
 from muxwire.core.config import Config
 from muxwire.core.settings import Settings
@@ -21,6 +25,7 @@ from muxwire.errors import InvalidArgument
 from muxwire.handlers import Handler
 from muxwire.serving import serve_until_stopped
 from muxwire.tcp.address import explain, render
+from muxwire.tcp.tls import server_context
 from muxwire.tcp.worker import MAX_CONNECTIONS, Worker
 
 _TEST: dict[str, int] = {
@@ -56,6 +61,21 @@ _SETTINGS = tuple(name for name in Settings.__dataclass_fields__)
     help="Offer the conformance.* subjects and take the suggested test configuration.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the address as one JSON object.")
+@click.option(
+    "--exit-with-stdin",
+    "stdin",
+    is_flag=True,
+    help="End at once when standard input, a pipe, is closed: for a worker that a program starts.",
+)
+@click.option("--tls-cert", type=types.file, metavar="FILE", help="Certificate; turns TLS on.")
+@click.option("--tls-key", type=types.file, metavar="FILE", help="Its key, if it is not in there.")
+@click.option("--tls-client-ca", type=types.file, metavar="FILE", help="Let in its clients only.")
+@click.option(
+    "--metrics",
+    type=types.address,
+    metavar="HOST:PORT",
+    help="Where to answer Prometheus; it needs the extra muxwire[metrics].",
+)
 @click.option("--max-connections", type=click.IntRange(1), help=f"[default: {MAX_CONNECTIONS}]")
 @click.option("--max-pending", type=click.IntRange(1), default=128, help="Unfinished prefaces.")
 @click.option("--handshake-timeout-ms", type=int, help="1,000 to 15,000.  [default: 5000]")
@@ -76,12 +96,19 @@ _SETTINGS = tuple(name for name in Settings.__dataclass_fields__)
     default="warning",
     help="What goes to standard error; info has a line for each connection that ends.",
 )
+@click.option("--log-json", is_flag=True, help="Log one JSON object a line.")
 def serve(
     address: tuple[str, int],
     app: str | None,
     conformance: bool,
     as_json: bool,
+    stdin: bool,
+    tls_cert: Path | None,
+    tls_key: Path | None,
+    tls_client_ca: Path | None,
+    metrics: tuple[str, int] | None,
     log_level: str,
+    log_json: bool,
     **options: int | None,
 ) -> None:
     """Run a worker.  SIGTERM or Ctrl-C drains it: running requests may end.
@@ -91,10 +118,12 @@ def serve(
       muxwire serve --conformance
       muxwire serve --app mymodule:handlers --tcp '[::1]:9000'
       muxwire serve --conformance --tcp 127.0.0.1:0 --json
+      muxwire serve --app mymodule:handlers --tls-cert cert.pem --tls-key key.pem
     """  # noqa: D301 - click wants a backspace
-    logging.basicConfig(level=log_level.upper(), format="%(levelname)s %(name)s: %(message)s")
+    configure(log_level, as_json=log_json)
     values = {**(_TEST if conformance else {}), **_given(options)}
     try:
+        tls = _tls(tls_cert, tls_key, tls_client_ca)
         worker = Worker(
             _load(app) if app else {},
             config=_config(values),
@@ -107,24 +136,102 @@ def serve(
     if not worker.subjects:
         click.echo("no handlers: every request is answered NOT_FOUND", err=True)
 
-    def announce() -> None:
-        listening = worker.addresses[0]
-        click.echo(json.dumps({"tcp": listening}) if as_json else f"listening on {listening}")
-        sys.stdout.flush()
+    with _metrics(worker, metrics) as scraped:
 
-    run(_serve(worker, address, announce))
+        def announce() -> None:
+            listening = worker.addresses[0]
+            said = {"tcp": listening} | ({"metrics": scraped} if scraped else {})
+            how = "" if tls is None else " with TLS"
+            click.echo(json.dumps(said) if as_json else f"listening on {listening}{how}")
+            if scraped and not as_json:
+                click.echo(f"metrics on http://{scraped}/metrics")
+            sys.stdout.flush()
+
+        run(_serve(worker, address, tls, announce, stdin=stdin))
 
 
-async def _serve(worker: Worker, address: tuple[str, int], announce: Callable[[], None]) -> None:
+async def _serve(
+    worker: Worker,
+    address: tuple[str, int],
+    tls: ssl.SSLContext | None,
+    announce: Callable[[], None],
+    *,
+    stdin: bool,
+) -> None:
     try:
-        await worker.start(*address)
+        await worker.start(*address, tls=tls)
     except OSError as error:
         message = f"cannot listen on {render(*address)}: {explain(error)}"
         raise click.ClickException(message) from None
-    await serve_until_stopped(worker, announce=announce)
+    serving = asyncio.ensure_future(serve_until_stopped(worker, announce=announce))
+    if stdin:
+        asyncio.get_running_loop().add_reader(sys.stdin.fileno(), _watch_stdin, serving)
+    with suppress(asyncio.CancelledError):
+        await serving
     if worker.running_handlers:  # CLS-011: handlers that refuse to end do not keep the process
         logging.shutdown()
         os._exit(0)
+
+
+def _watch_stdin(serving: asyncio.Future[None]) -> None:
+    """End the worker when whoever started it has closed its end of standard input."""
+    if not os.read(sys.stdin.fileno(), 4_096):
+        asyncio.get_running_loop().remove_reader(sys.stdin.fileno())
+        serving.cancel()
+
+
+def _tls(cert: Path | None, key: Path | None, client_ca: Path | None) -> ssl.SSLContext | None:
+    """Return the context that the options ask for.
+
+    Raises:
+        InvalidArgument: they ask for none, or their files are wrong.
+    """
+    if cert is not None:
+        return server_context(cert, key, client_ca)
+    if key is not None or client_ca is not None:
+        raise InvalidArgument("--tls-key and --tls-client-ca want a --tls-cert")
+    return None
+
+
+class _NotInstalled(click.ClickException):
+    """An extra is missing."""
+
+    exit_code = 2
+
+
+@contextmanager
+def _metrics(worker: Worker, address: tuple[str, int] | None) -> Iterator[str | None]:
+    """Answer Prometheus, beside the metrics of the process and those of the handlers.
+
+    Raises:
+        click.ClickException: prometheus-client is not installed, or the address is taken.
+    """
+    if address is None:
+        yield None
+        return
+    try:
+        from prometheus_client import REGISTRY, start_http_server
+
+        from muxwire.metrics import Collector
+    except ImportError:
+        raise _NotInstalled(
+            "--metrics needs prometheus-client: pip install 'muxwire[metrics]'"
+        ) from None
+    host, port = address
+    try:
+        server, thread = start_http_server(port, host)
+    except OSError as failure:
+        message = f"cannot listen on {render(host, port)}: {explain(failure)}"
+        raise click.ClickException(message) from None
+    collector = Collector(worker)
+    REGISTRY.register(collector)
+    try:
+        yield render(host, server.server_port)
+    finally:
+        REGISTRY.unregister(collector)
+        server.shutdown()
+        server.server_close()
+        thread.join()
 
 
 def _given(options: dict[str, int | None]) -> dict[str, int]:

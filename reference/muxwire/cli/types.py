@@ -7,11 +7,15 @@ is wrong with the text.
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import click
 
 from muxwire.errors import InvalidArgument
 from muxwire.tcp.address import parse
+
+file = click.Path(exists=True, dir_okay=False, path_type=Path)
+"""A file that is to be read."""
 
 _UNITS = {"": 1, "k": 1_024, "m": 1_048_576, "g": 1_073_741_824}
 

@@ -24,6 +24,7 @@ class Refusal(NamedTuple):
     code: ErrorCode
     requirement: str
     retry_after_ms: int = 0
+    subject: bytes = b""  # if it is one that is served
 
     def body(self) -> bytes:
         """Return the error body; its message names the rule and quotes nothing (OBS-006)."""
@@ -81,8 +82,9 @@ class Admission:
             if self._overloaded > settings.max_concurrent_requests:
                 self._budget.charge(now)
             # ADM-002, ADM-004, CAN-004
-            return Refusal(ErrorCode.OVERLOADED, "ADM-002", self._config.retry_after_ms)
+            retry_after_ms = self._config.retry_after_ms
+            return Refusal(ErrorCode.OVERLOADED, "ADM-002", retry_after_ms, opened.subject)
         if len(opened.body) > settings.max_message_size:
-            return Refusal(ErrorCode.MESSAGE_TOO_LARGE, "MSG-003")
+            return Refusal(ErrorCode.MESSAGE_TOO_LARGE, "MSG-003", subject=opened.subject)
         self._overloaded = 0
         return opened

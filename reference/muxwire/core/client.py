@@ -41,6 +41,7 @@ from muxwire._generated.registries import (
 from muxwire.core.closing import CloseAction
 from muxwire.core.config import Config
 from muxwire.core.connection import Connection
+from muxwire.core.counters import Counters
 from muxwire.core.events import (
     GoawayReceived,
     MessageReceived,
@@ -89,16 +90,26 @@ class ClientConnection(Connection[ClientRequest]):
         config: Options; see `Config`.
         now: Monotonic seconds when the dial began.
         entropy: Returns that many random octets, for request ids.
+        counters: What to count in, shared with other connections; fresh ones by default.
     """
 
     role = codec.CLIENT
+    sends = codec.REQUEST
+    receives = codec.RESPONSE
     noted = END_STREAM | META
 
-    def __init__(self, config: Config, now: float, entropy: Callable[[int], bytes]) -> None:
-        super().__init__(config, now, entropy)
+    def __init__(
+        self,
+        config: Config,
+        now: float,
+        entropy: Callable[[int], bytes],
+        counters: Counters | None = None,
+    ) -> None:
+        super().__init__(config, now, entropy, counters)
         self._ids = RequestIds(entropy)
         self._ordinals = 0
         self._places = Places()
+        self._alarms: set[_Due] = set()  # deadlines of the connection that run
         self._unread: dict[bytes, int] = {}  # cost of finished requests that nobody took yet
         self._uncovered: set[bytes] = set()  # closed by a GOAWAY; one DRAINING may follow (RID-004)
         self._covered: int | None = None  # smallest last_ordinal received
@@ -303,11 +314,11 @@ class ClientConnection(Connection[ClientRequest]):
             self._credit.charge(cost)
             self._on_late_response(flags, request_id, payload, input_)
             return
+        request.responded = True  # REC-002: received, valid or not
         self._credit.charge_stream(request.credit, cost)
         killed = request.state == KILLING
         effect = request.step(input_)
         request.check_seq(seq)
-        request.responded = True  # REC-002: received, valid or not
         if effect == EFFECT_FINISH:
             self._on_terminal(request, flags, payload, cost, killed=killed)
         elif effect == EFFECT_DISCARD:
@@ -424,8 +435,8 @@ class ClientConnection(Connection[ClientRequest]):
             GoawayReceived(code=code, last_ordinal=last, grace_ms=goaway.grace_ms, message=message)
         )
         self._goaway_code = self._goaway_code or code
-        if code != ErrorCode.NO_ERROR:
-            self._timers.add(self._now + self.config.linger, _Due.GOODBYE, None)
+        if code != ErrorCode.NO_ERROR or not self._handshake.settings:  # HSK-005
+            self._set_alarm(_Due.GOODBYE, self.config.linger)
         for request in list(self._requests.values()):
             if not request.ordinal or request.ordinal > covered:
                 self._not_covered(request, code or int(ErrorCode.DRAINING), message)
@@ -447,6 +458,8 @@ class ClientConnection(Connection[ClientRequest]):
         return look_up(CLIENT_REQUEST, IDLE, input_).effect
 
     def _consumed_late(self, request_id: bytes, cost: int) -> None:
+        if self._closing.action:
+            return  # there is nobody left to grant credit to
         unread = self._unread.get(request_id, 0)
         if cost > unread:
             raise LocalProtocolError("more cost given back than was handed out")
@@ -525,6 +538,7 @@ class ClientConnection(Connection[ClientRequest]):
             self._forget(request, reason, "killed before it was sent")
         elif effect == EFFECT_SEND:
             request.queue.discard()
+            self._unblocked(request)
             request.early.clear()
             request.reassembly = None
             self._give_back_chunks(request)
@@ -560,7 +574,9 @@ class ClientConnection(Connection[ClientRequest]):
         request.ordinal = self._ordinals
         request.step(IN_SEND_OPEN + end)
         if request.stop_reason is not None and request.step(IN_SEND_STOP) == EFFECT_SEND:
-            parts.append(codec.encode_stop(request.request_id, request.stop_reason))
+            stop = codec.encode_stop(request.request_id, request.stop_reason)
+            self.counters.octets_sent[self.sends] -= self.counters.sent_control(stop)
+            parts.append(stop)
 
     def _stuck(self, queue: SendQueue) -> None:
         """Do nothing: a client waits for credit as long as its deadline allows."""
@@ -613,7 +629,8 @@ class ClientConnection(Connection[ClientRequest]):
     def _close_request(self, request: ClientRequest) -> None:
         """Forget a request; what its caller has not taken yet still holds credit."""
         del self._requests[request.request_id]
-        request.queue.discard()  # STM-003
+        self._count_out(request)
+        self._scheduler.leave(request.queue)  # STM-003
         self._timers.cancel(request.deadline)
         credit = request.credit
         self._credit.discard(request.chunk_cost)
@@ -627,7 +644,13 @@ class ClientConnection(Connection[ClientRequest]):
     def _await_close(self) -> None:
         """Give the worker a while to close a connection that drains and is empty (CLS-008)."""
         if not self._requests and self._goaway_code == ErrorCode.NO_ERROR:
-            self._timers.add(self._now + self.config.drained_wait, _Due.DRAINED, None)
+            self._set_alarm(_Due.DRAINED, self.config.drained_wait)
+
+    def _set_alarm(self, action: _Due, seconds: float) -> None:
+        """Set a deadline of the connection, once: the peer may repeat its GOAWAY (DOS-002)."""
+        if action not in self._alarms:
+            self._alarms.add(action)
+            self._timers.add(self._now + seconds, action, None)
 
     def _last_ordinal(self) -> int:
         return 0
@@ -643,6 +666,8 @@ class ClientConnection(Connection[ClientRequest]):
             lost += not request.reported
             reason = request.verdict or (code or None, message)
             self._report(request, self._classify(request, sent=sent), *reason)
+        self._places = Places()
+        self._unread.clear()
         return lost
 
     def _classify(self, request: ClientRequest, *, sent: bool) -> Outcome:

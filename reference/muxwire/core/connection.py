@@ -23,6 +23,7 @@ from muxwire._generated.registries import BATCH_SIZE, CONTROL_BUFFER, MAX_ERROR_
 from muxwire.core.budgets import Budgets
 from muxwire.core.closing import CloseAction, Closing
 from muxwire.core.config import Config
+from muxwire.core.counters import Counters
 from muxwire.core.events import ConnectionEnded, Event, HandshakeDone, Writable
 from muxwire.core.flow import ReceiveCredit, SendCredit, check_limit
 from muxwire.core.handshake import Handshake
@@ -54,15 +55,27 @@ class Connection(ABC, Generic[R]):
         config: Options; see `Config`.
         now: Monotonic seconds: when the dial began, or when the connection was accepted.
         entropy: Returns that many random octets, for example ``os.urandom``.
+        counters: What to count in, shared with other connections; fresh ones by default.
     """
 
     role: ClassVar[int]
+    sends: ClassVar[int]
+    """Kind of the frames of requests that it sends."""
+    receives: ClassVar[int]
+    """Kind of those that it receives."""
     noted: ClassVar[int]
     """Frame flags that the role wants to hear about when a frame is written."""
 
-    def __init__(self, config: Config, now: float, entropy: Callable[[int], bytes]) -> None:
+    def __init__(
+        self,
+        config: Config,
+        now: float,
+        entropy: Callable[[int], bytes],
+        counters: Counters | None = None,
+    ) -> None:
         own = config.settings
         self.config = config
+        self.counters = counters or Counters()
         self.peer = Settings.assumed()  # SET-005
         self._entropy = entropy
         self._now = now
@@ -76,6 +89,7 @@ class Connection(ABC, Generic[R]):
         self._credit = ReceiveCredit(own.connection_window, own.initial_stream_window)
         self._timers = Timers()
         self._closing = Closing()
+        self._starved_since: float | None = None
         self._scheduler = Scheduler(
             SendCredit(self.peer.connection_window),
             self.peer.max_frame_size,
@@ -85,6 +99,7 @@ class Connection(ABC, Generic[R]):
                 stuck=self._stuck,
                 exhausted=self._exhausted,
                 room=self._room,
+                blocked=self._blocked,
             ),
         )
 
@@ -110,13 +125,23 @@ class Connection(ABC, Generic[R]):
         if self._scheduler.control_size > CONTROL_BUFFER and not self._closing.action:
             self._abort("DOS-002", "too much control output waits to be read")
 
-    def receive_eof(self, now: float) -> None:
-        """Take the end of the peer's octets, or the loss of the connection (CLS-010)."""
+    def receive_eof(
+        self, now: float, *, requirement: str = "", message: str = "closed by the peer"
+    ) -> None:
+        """Take the end of the peer's octets, or the loss of the connection (CLS-010).
+
+        Args:
+            now: The time.
+            requirement: Id of the rule that the transport below was ended for, or "".
+            message: What ended it.
+        """
         self._now = now
         if self._closing.action:
             self._closing.begin(CloseAction.CLOSE, self._closing.deadline or now)
             return
-        self._end(self._eof_code(), CloseAction.CLOSE, by_peer=True, message="closed by the peer")
+        self._end(
+            self._eof_code(), CloseAction.CLOSE, requirement, message, by_peer=not requirement
+        )
 
     def data_to_send(self, now: float) -> bytes:
         """Return the next batch of octets to write, or ``b""`` when there is none now.
@@ -131,12 +156,19 @@ class Connection(ABC, Generic[R]):
         if not self._closing.action:
             self._announce_credit()
         self._scheduler.write_control(parts)
+        control = self._count_control(parts) if parts else 0
         if not self._closing.action:
             self._scheduler.write_streams(parts, BATCH_SIZE)
+            written = len(parts)
             self._scheduler.write_control(parts)  # what writing a frame has caused
+            if len(parts) > written:
+                control += self._count_control(parts[written:])
+            if self._scheduler.starved != (self._starved_since is not None):
+                self._count_starved(now)
             self._after_write()
         data = b"".join(parts)
         if data:
+            self.counters.octets_sent[self.sends] += len(data) - control
             self._heartbeat.handed(len(data), now)
         return data
 
@@ -228,13 +260,35 @@ class Connection(ABC, Generic[R]):
     @property
     def buffered_bytes(self) -> int:
         """Cost of queued output and unread input, and octets of queued control frames."""
-        queued = sum(request.queue.buffered for request in self._requests.values())
+        queued = sum(request.queue.buffered for request in self._live())
         return queued + self._credit.held + self._scheduler.control_size
 
     @property
     def round_trip(self) -> float | None:
         """Seconds that the newest answered PING took, or None."""
         return self._heartbeat.round_trip
+
+    # -- who reads the counters, from whatever thread
+
+    def _live(self) -> list[R]:
+        """Return the requests; a copy in one step, since another thread may be asking."""
+        return [*self._requests.values()]
+
+    @property
+    def frames_sent(self) -> int:
+        """REQUESTs or RESPONSEs written of the requests that are not over."""
+        return sum(request.queue.seq for request in self._live())
+
+    @property
+    def blocked_seconds(self) -> tuple[float, float]:
+        """How long streams, and the connection, are blocked by their windows, up to the last event.
+
+        What is not blocked any more is in the counters.
+        """
+        since = [request.blocked_since for request in self._live()]
+        now, starved = self._now, self._starved_since
+        streams = sum(now - begun for begun in since if begun is not None)
+        return streams, 0.0 if starved is None else now - starved
 
     # -- what a role adds
 
@@ -308,14 +362,21 @@ class Connection(ABC, Generic[R]):
         decoder = self._decoder
         decoder.feed(data)
         progress = False
-        for kind, flags, seq, request_id, payload in decoder.frames():
-            progress = True
-            if kind <= codec.RESPONSE:
-                self._on_stream_frame(flags, seq, request_id, payload)
-            else:
-                self._on_control(kind, request_id, payload)
-                if self._closing.action:
-                    return
+        frames = octets = 0
+        try:
+            for kind, flags, seq, request_id, payload in decoder.frames():
+                progress = True
+                if kind <= codec.RESPONSE:
+                    frames += 1
+                    octets += len(payload)
+                    self._on_stream_frame(flags, seq, request_id, payload)
+                else:
+                    self.counters.received(kind, 1, len(payload))
+                    self._on_control(kind, request_id, payload)
+                    if self._closing.action:
+                        return
+        finally:
+            self.counters.received(self.receives, frames, octets)
         self._heartbeat.frame_state(begun=decoder.mid_frame, progress=progress, now=self._now)
 
     def _on_control(self, kind: int, request_id: bytes, payload: bytes) -> None:
@@ -328,6 +389,8 @@ class Connection(ABC, Generic[R]):
             case codec.PONG:
                 if not self._heartbeat.pong(payload, self._now):
                     self._glitch()
+                elif self.round_trip is not None and not self._heartbeat.unanswered:
+                    self.counters.round_trip(self.round_trip)
             case codec.STOP | codec.KILL:
                 self._on_cancel(kind, request_id, payload)
             case codec.SETTINGS:
@@ -335,6 +398,7 @@ class Connection(ABC, Generic[R]):
             case codec.SETTINGS_ACK:
                 self._on_ack()
             case codec.GOAWAY:
+                self.counters.goaway_received(int.from_bytes(payload[:4]))
                 self._on_goaway(payload)
             case _:
                 self._glitch()  # FRM-005
@@ -345,13 +409,15 @@ class Connection(ABC, Generic[R]):
         self._scheduler.use(peer.max_frame_size)
         self._scheduler.raise_connection(peer.connection_window)
         for request in self._requests.values():  # SET-005: the larger of current and announced
-            self._scheduler.raise_stream(request.queue, peer.initial_stream_window)
+            if self._scheduler.raise_stream(request.queue, peer.initial_stream_window):
+                self._unblocked(request)
         self._scheduler.control(codec.encode_settings_ack())  # HSK-007
         self._heartbeat.peer_tolerates(peer.idle_timeout_ms / 1000, self._now)
         self._on_settled()
 
     def _on_ack(self) -> None:
         self._handshake.take_ack()
+        self.counters.accepted += 1
         self._heartbeat.listen(self._now)
         self._events.append(HandshakeDone(version=codec.VERSION, settings=self.peer))
 
@@ -363,7 +429,9 @@ class Connection(ABC, Generic[R]):
             return
         effect, request = self._step(request_id, _WINDOW_UPDATE_INPUT[self.role])
         if effect == EFFECT_RAISE and request is not None:
-            if not self._scheduler.raise_stream(request.queue, limit):
+            if self._scheduler.raise_stream(request.queue, limit):
+                self._unblocked(request)
+            else:
                 self._glitch()  # FLW-003
         elif effect == EFFECT_GLITCH:
             self._glitch()  # RID-003
@@ -376,6 +444,7 @@ class Connection(ABC, Generic[R]):
         return request.step(input_), request
 
     def _glitch(self) -> None:
+        self.counters.glitches += 1
         self._budgets.glitch.charge(self._now)
 
     # -- messages and credit
@@ -434,6 +503,37 @@ class Connection(ABC, Generic[R]):
             queue.wanted = -1
             self._events.append(Writable(request_id=queue.request_id))
 
+    # -- counters
+
+    def _count_control(self, frames: list[Buffer]) -> int:
+        """Count control frames, and the preface, that are written; return their octets."""
+        return sum(map(self.counters.sent_control, frames))
+
+    def _count_starved(self, now: float) -> None:
+        """Note that the connection's window begins or ends to block."""
+        if self._starved_since is None:
+            self._starved_since = now
+        else:
+            self.counters.connection_blocked += now - self._starved_since
+            self._starved_since = None
+
+    def _blocked(self, queue: SendQueue) -> None:
+        """Note that a stream's window begins to block."""
+        request = self._requests[queue.request_id]
+        if request.blocked_since is None:
+            request.blocked_since = self._now
+
+    def _unblocked(self, request: R) -> None:
+        """Note that a stream's window has ended to block, if it did."""
+        if request.blocked_since is not None:
+            self.counters.stream_blocked += self._now - request.blocked_since
+            request.blocked_since = None
+
+    def _count_out(self, request: R) -> None:
+        """Move what was counted with a request to the counters of all: it is over."""
+        self.counters.frames_sent[self.sends] += request.queue.seq
+        self._unblocked(request)
+
     # -- the end
 
     def _hello(self) -> None:
@@ -475,9 +575,16 @@ class Connection(ABC, Generic[R]):
         """End the connection: everything that ran gets its last event (STM-006, REC-001)."""
         self._scheduler.drop_streams()
         self._closing.begin(action, self._now + self.config.linger)
+        if not self._handshake.complete:
+            self.counters.failed(requirement, code, by_peer=by_peer)
+        if self._starved_since is not None:
+            self._count_starved(self._now)
+        for request in self._requests.values():
+            self._count_out(request)
         lost = self._lose(code, message)
         self._requests.clear()
         self._credit_due.clear()
+        self._credit.held = 0
         self._timers = Timers()
         self._events.append(
             ConnectionEnded(

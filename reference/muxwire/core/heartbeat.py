@@ -74,6 +74,7 @@ class Heartbeat:
 
     def written(self, octets: int, now: float) -> None:
         """Note that the driver has written octets."""
+        self._sent = now
         self.unwritten -= octets
         self._stalled_since = now if self.unwritten else inf
 
@@ -102,16 +103,17 @@ class Heartbeat:
 
     def next_timeout(self) -> float:
         """Return the nearest of the four, or infinity."""
-        nearest = min(
-            self._sent + self._interval,
-            self._frame_since + self._idle,
-            self._stalled_since + self._idle,
-        )
+        nearest = min(self._frame_since + self._idle, self._stalled_since + self._idle)
+        if not self.unwritten:
+            nearest = min(nearest, self._sent + self._interval)
         return min(nearest, self._received + self._idle) if self._listening else nearest
 
     def ping_due(self, now: float) -> bool:
-        """Say whether something has to be sent (HBT-001)."""
-        return now >= self._sent + self._interval
+        """Say whether something has to be sent (HBT-001).
+
+        While octets wait to be written a PING could only wait behind them; HBT-006 holds instead.
+        """
+        return not self.unwritten and now >= self._sent + self._interval
 
     def stalled(self, now: float) -> bool:
         """Say whether nothing could be written for too long (HBT-006)."""

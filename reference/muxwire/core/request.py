@@ -22,6 +22,7 @@ from muxwire._generated.machines import (
     Row,
 )
 from muxwire._generated.registries import MORE, ErrorCode
+from muxwire.core.counters import OK
 from muxwire.core.flow import StreamCredit
 from muxwire.core.messages import Reassembly, check_size
 from muxwire.core.sendqueue import SendQueue
@@ -62,11 +63,12 @@ class Request:
         queue: What we still have to send.
         awaited: The application waits for a message (FLW-007).
         chunk_cost: Cost of the arriving message that has not been given back.
+        blocked_since: When its own window began to block what it has to send, or None.
         deadline: Timer of the request's timeout or of its KILL.
     """
 
-    __slots__ = ("awaited", "chunk_cost", "credit", "deadline", "next_seq", "ordinal", "queue",
-                 "reassembly", "request_id", "state")  # fmt: skip
+    __slots__ = ("awaited", "blocked_since", "chunk_cost", "credit", "deadline", "next_seq",
+                 "ordinal", "queue", "reassembly", "request_id", "state")  # fmt: skip
 
     table: ClassVar[Table]
     granting: ClassVar[tuple[int, ...]]
@@ -83,6 +85,7 @@ class Request:
         self.queue = SendQueue(request_id, queue_limit, header)
         self.awaited = False
         self.chunk_cost = 0
+        self.blocked_since: float | None = None
         self.reassembly: Reassembly | None = None
         self.deadline: Timer | None = None
 
@@ -136,6 +139,8 @@ class WorkerRequest(Request):
     """A request at the worker.
 
     Attributes:
+        subject: What it asked for; empty until it is accepted.
+        code: How its terminal ends it; `counters.OK` for a success.
         running: The handler has not ended.
         counted: It counts in the statistics.
         stopped: A STOP has been passed on (CAN-005).
@@ -145,14 +150,16 @@ class WorkerRequest(Request):
         stuck_since: When it began to wait.
     """
 
-    __slots__ = ("cancelled", "counted", "decided", "running", "stall", "stopped",
-                 "stuck_since")  # fmt: skip
+    __slots__ = ("cancelled", "code", "counted", "decided", "running", "stall", "stopped",
+                 "stuck_since", "subject")  # fmt: skip
 
     table = WORKER_REQUEST
     granting = (OPEN,)
 
     def __init__(self, request_id: bytes, ordinal: int, window: int, queue_limit: int) -> None:
         super().__init__(request_id, ordinal, window, queue_limit, response_header)
+        self.subject = b""
+        self.code = OK
         self.running = True
         self.counted = True
         self.stopped = False

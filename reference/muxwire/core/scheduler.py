@@ -27,6 +27,8 @@ class Hooks(NamedTuple):
     """The stream's sequence numbers are used up."""
     room: Callable[[SendQueue], None]
     """A stream whose writer waits has sent something."""
+    blocked: Callable[[SendQueue], None] = lambda _: None
+    """The stream's own credit is used up."""
 
 
 class Scheduler:
@@ -49,12 +51,17 @@ class Scheduler:
         self._hooks = hooks
         self._control: list[Buffer] = []
         self._ring: deque[SendQueue] = deque()
-        self._starved: deque[SendQueue] = deque()
+        self._starved: dict[SendQueue, None] = {}  # in order
 
     @property
     def idle(self) -> bool:
         """Whether nothing could be written now, whatever the batch size."""
         return not self._control and not self._ring
+
+    @property
+    def starved(self) -> bool:
+        """Whether a stream waits for the connection's credit."""
+        return bool(self._starved)
 
     def use(self, max_frame_size: int) -> None:
         """Cut frames to the peer's announced size from now on."""
@@ -79,9 +86,15 @@ class Scheduler:
 
     def at_once(self, queue: SendQueue) -> None:
         """Give a queue the next turn: its data was dropped for an exempt terminal (FLW-005)."""
+        self._starved.pop(queue, None)
         queue.blocked = False
         queue.scheduled = True
         self._ring.appendleft(queue)  # an older place in the ring finds it empty and is skipped
+
+    def leave(self, queue: SendQueue) -> None:
+        """Drop what a queue holds for good, and the queue if it waits for credit (DOS-002)."""
+        queue.discard()
+        self._starved.pop(queue, None)
 
     def raise_stream(self, queue: SendQueue, limit: int) -> bool:
         """Raise a stream's limit; False if that changes nothing (FLW-003)."""
@@ -104,6 +117,7 @@ class Scheduler:
         """Forget every stream; control frames stay."""
         self._ring.clear()
         self._starved.clear()
+        self.control_size = sum(map(len, self._control))  # refusals are gone
 
     def drop(self) -> None:
         """Forget everything."""
@@ -146,10 +160,11 @@ class Scheduler:
                 hooks.exhausted(queue)
             else:
                 if taken == STARVED:
-                    self._starved.append(queue)
+                    self._starved[queue] = None
                 else:
                     queue.scheduled = False
                     queue.blocked = True
+                    hooks.blocked(queue)
                 if not queue.stuck:
                     queue.stuck = True
                     hooks.stuck(queue)

@@ -144,7 +144,8 @@ class SendQueue(SendCredit):
         left = size = len(data) - offset
         if not (last & ERROR or (last and not left and not before)):  # FLW-004: exempt frames
             fixed = FRAME_COST + before
-            least = fixed + 1 if left else fixed  # FLW-001: down to the last octet that fits
+            # FLW-001: down to the last octet that fits; a block goes as soon as it fits alone
+            least = fixed if before or not left else fixed + 1
             own = self.limit - self.sent
             if own < least:
                 return BLOCKED
@@ -154,6 +155,8 @@ class SendQueue(SendCredit):
             if self.seq >= MAX_SEQ:
                 return EXHAUSTED
             room = max_payload - before
+            if room < 0:  # a block is never split
+                room = 0
             if own - fixed < room:
                 room = own - fixed
             if shared - fixed < room:

@@ -43,6 +43,7 @@ from muxwire.core.admission import Admission, Refusal
 from muxwire.core.closing import CloseAction
 from muxwire.core.config import Config
 from muxwire.core.connection import Connection
+from muxwire.core.counters import LOST, Counters
 from muxwire.core.events import (
     CancelReason,
     GoawayReceived,
@@ -88,9 +89,12 @@ class WorkerConnection(Connection[WorkerRequest]):
         uncounted: Subjects that the statistics leave out.
         admit: Called once, when the client's preface is complete; False refuses the connection with
             CONNECTION_LIMIT (HSK-011).
+        counters: What to count in, shared with other connections; fresh ones by default.
     """
 
     role = codec.WORKER
+    sends = codec.RESPONSE
+    receives = codec.REQUEST
     noted = END_STREAM
 
     def __init__(
@@ -103,8 +107,9 @@ class WorkerConnection(Connection[WorkerRequest]):
         statistics: Statistics | None = None,
         uncounted: Container[bytes] = (),
         admit: Callable[[], bool] | None = None,
+        counters: Counters | None = None,
     ) -> None:
-        super().__init__(config, now, entropy)
+        super().__init__(config, now, entropy, counters)
         self.statistics = statistics or Statistics()
         self._uncounted = uncounted
         self._admit = admit
@@ -204,6 +209,7 @@ class WorkerConnection(Connection[WorkerRequest]):
             return
         flags = NON_RETRYABLE if non_retryable else 0  # ADM-003: a handler ran
         body = _error_body(code, flags, retry_after_ms, message, detail)
+        request.code = code & U32
         request.queue.push(b"", body, END_STREAM | ERROR)
         request.queue.closed = True
         request.decided = True
@@ -241,6 +247,10 @@ class WorkerConnection(Connection[WorkerRequest]):
     def open_requests(self) -> int:
         """Places taken: requests without a terminal, and handlers that have outlived theirs."""
         return len(self._requests) + len(self._orphans)
+
+    def open_subjects(self) -> list[bytes]:
+        """Return the subject of each request that is not over; any thread may ask."""
+        return [request.subject for request in self._live()]
 
     # -- input
 
@@ -310,6 +320,7 @@ class WorkerConnection(Connection[WorkerRequest]):
             return
         request.state = state
         request.next_seq = 1
+        request.subject = verdict.subject
         request.counted = verdict.subject not in self._uncounted
         if request.counted:
             self.statistics.start()
@@ -341,6 +352,8 @@ class WorkerConnection(Connection[WorkerRequest]):
         self._tombstones.add(request_id)
         queue = SendQueue(request_id, 0, codec.response_header)
         queue.push(b"", refusal.body(), END_STREAM | ERROR)
+        self.counters.request_ended(refusal.subject, refusal.code)
+        self.counters.frames_sent[codec.RESPONSE] += 1
         self._scheduler.refuse(queue)
 
     def _on_body(self, request: WorkerRequest, flags: int, payload: bytes, cost: int) -> None:
@@ -493,6 +506,7 @@ class WorkerConnection(Connection[WorkerRequest]):
     ) -> None:
         """Queue a terminal of the transport: it goes at once and unsent data never (FLW-005)."""
         request.decided = True
+        request.code = code
         request.reassembly = None
         request.queue.discard()
         body = codec.encode_error_body(code, flags, 0, requirement.encode())
@@ -502,6 +516,8 @@ class WorkerConnection(Connection[WorkerRequest]):
     def _written(self, queue: SendQueue, parts: list[Buffer]) -> None:  # noqa: ARG002
         """Close a request: its terminal has been written."""
         request = self._requests.pop(queue.request_id)
+        self._count_out(request)
+        self.counters.request_ended(request.subject, request.code)
         request.step(IN_TERMINAL)
         self._tombstones.add(request.request_id)
         self._credit.discard(request.credit.held)  # FLW-008
@@ -562,6 +578,7 @@ class WorkerConnection(Connection[WorkerRequest]):
         lost = len(self._requests)
         for request in self._requests.values():
             request.step(IN_LOST)
+            self.counters.request_ended(request.subject, LOST)
             self._cancel(request, CancelReason.CONNECTION_LOST)
             if request.running:
                 self._orphans[request.request_id] = request

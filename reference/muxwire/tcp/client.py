@@ -9,13 +9,16 @@ from __future__ import annotations
 
 import asyncio
 import random
+import ssl
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from contextlib import suppress
 from typing import Any
 
 from muxwire._generated.registries import ErrorCode
+from muxwire.core.client import ClientConnection
 from muxwire.core.config import Config
+from muxwire.core.counters import Counters
 from muxwire.core.metadata import open_metadata
 from muxwire.core.recovery import Backoff, RetryBudget
 from muxwire.errors import (
@@ -29,6 +32,7 @@ from muxwire.tcp.address import parse
 from muxwire.tcp.flight import Flight
 from muxwire.tcp.link import Link, dial
 from muxwire.tcp.stream import Answer, Inbox, Sink, Stream
+from muxwire.tcp.tls import check_context
 
 Headers = Iterable[tuple[str, str]]
 
@@ -51,6 +55,7 @@ def connect(
     connections: int = 2,
     recover: bool = True,
     wait: float = 10.0,
+    tls: ssl.SSLContext | None = None,
 ) -> Connecting:
     """Connect to the workers at `host:port`, or `[v6]:port`.
 
@@ -66,17 +71,19 @@ def connect(
         recover: Redial lost connections, and retry requests where that is safe. False gives each
             connection and each request one attempt.
         wait: Seconds that a request may wait for a connection (REC-005).
+        tls: What `client_context` returns, for TLS; without it octets travel as they are.
 
     Raises (when awaited or entered):
         InvalidArgument: a target is not an address, or a number is out of range.
         DialFailed: nothing answers there.
+        TlsFailed: there is no TLS, or one side does not trust the other.
         NotWorker: what answers does not speak WMX.
         VersionRefused: it speaks another version.
         ConnectionRefused: it takes no more connections, or is about to stop.
         HandshakeTimedOut: it did not complete the handshake in time.
         ConnectError: the connection ended during the handshake in some other way.
     """
-    return Connecting(lambda: Client(targets, config or Config(), connections, recover, wait))
+    return Connecting(lambda: Client(targets, config or Config(), connections, recover, wait, tls))
 
 
 class Connecting:
@@ -102,7 +109,13 @@ class Client:
     """A client of one or several workers.  Make it with `connect`."""
 
     def __init__(
-        self, targets: tuple[str, ...], config: Config, connections: int, recover: bool, wait: float
+        self,
+        targets: tuple[str, ...],
+        config: Config,
+        connections: int,
+        recover: bool,
+        wait: float,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         if not targets:
             raise InvalidArgument("connect wants at least one target")
@@ -110,14 +123,19 @@ class Client:
             raise InvalidArgument(f"connections {connections} is not from 1 to {MAX_CONNECTIONS}")
         for target in targets:
             parse(target)
+        if tls is not None:
+            check_context(tls, server=False)
         self.config = config
+        self.tls = tls
         self.recover = recover
+        self.counters = Counters()
         self.uniform = random.uniform
         self._wait = wait
         self._loop = asyncio.get_running_loop()
         self._slots = [_Slot(self, target) for target in targets for _ in range(connections)]
         self._targets = frozenset(targets)
         self._waiting: deque[Flight] = deque()
+        self._flights: set[Flight] = set()  # that are not over
         self._budget = RetryBudget()
         self._leaving: set[Link] = set()
         self._changed = asyncio.Event()
@@ -237,10 +255,12 @@ class Client:
         link = self._pick(flight)
         if link is not None:
             flight.begin(link)
+            self._flights.add(flight)
             return flight
         if not (self.recover or self._dialling):
             raise self._over()
         open_metadata(0, 0, flight.subject, flight.headers)
+        self._flights.add(flight)
         self.queue(flight, 0.0)
         return flight
 
@@ -306,7 +326,30 @@ class Client:
         last = next((slot.last for slot in self._slots if slot.last is not None), None)
         return ConnectionClosed("no connection is left") if last is None else last.over()
 
+    # -- what the metrics ask, from whatever thread
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """The loop that it runs in."""
+        return self._loop
+
+    def cores(self) -> list[ClientConnection]:
+        """Return every connection that has been set up and is not gone."""
+        links = [slot.link for slot in self._slots]
+        return [link.core for link in [*links, *self._leaving] if link is not None]
+
+    def open_subjects(self) -> list[bytes]:
+        """Return the subject of each request that is not over."""
+        return [flight.subject for flight in [*self._flights]]
+
     # -- what flights ask
+
+    def landed(self, flight: Flight, code: int, served: bool) -> None:
+        """Count a request that is over (OBS-004)."""
+        self._flights.discard(flight)
+        if served:
+            self.counters.learn(flight.subject)
+        self.counters.request_ended(self.counters.known(flight.subject), code)
 
     def now(self) -> float:
         """Return the time, in seconds of the loop's clock."""
@@ -340,6 +383,11 @@ class Client:
         else:
             self._depart(flight)
 
+    def forget(self, flight: Flight) -> None:
+        """Let a flight wait no more."""
+        with suppress(ValueError):  # it waits for its delay, and not for a link
+            self._waiting.remove(flight)
+
     def _depart(self, flight: Flight) -> None:
         link = self._pick(flight)
         if link is not None:
@@ -362,11 +410,11 @@ class Client:
             flight.refuse(error)
 
     def _too_late(self, flight: Flight) -> None:
-        self._waiting.remove(flight)
+        self.forget(flight)
         flight.fail_with(ErrorCode.DEADLINE_EXCEEDED, "the deadline passed before an attempt")
 
     def _no_link(self, flight: Flight) -> None:
-        self._waiting.remove(flight)
+        self.forget(flight)
         errors = [str(slot.error) for slot in self._slots if slot.error is not None]
         reason = f": {errors[0]}" if errors else ""
         flight.fail_with(None, f"no connection for {self._wait:g} s{reason}")
@@ -392,9 +440,7 @@ class Client:
         """Give the new link to those who wait."""
         self._changed.set()
         for flight in list(self._waiting):
-            if flight.done:
-                self._waiting.remove(flight)
-            elif (link := self._pick(flight)) is not None:
+            if (link := self._pick(flight)) is not None:
                 self._waiting.remove(flight)
                 self._begin(flight, link)
 
@@ -449,7 +495,12 @@ class _Slot:
             await asyncio.sleep(delay)
             try:
                 link = await dial(
-                    self._target, self._client.config, self._on_change, self._backoff.reset
+                    self._target,
+                    self._client.config,
+                    self._on_change,
+                    self._backoff.reset,
+                    self._client.tls,
+                    self._client.counters,
                 )
             except ConnectError as error:
                 self.error = error

@@ -14,6 +14,7 @@ from math import ceil
 from typing import TYPE_CHECKING, Final
 
 from muxwire._generated.registries import SEND_BUFFER, ErrorCode
+from muxwire.core.counters import LOST, OK, OTHER
 from muxwire.core.recovery import Attempts, Failure, may_retry, retry_delay
 from muxwire.errors import (
     InvalidArgument,
@@ -140,7 +141,8 @@ class Flight:
         self._end_sent = whole
         if self._stop_reason is not None:
             link.stop(self.request_id, self._stop_reason)
-        self._pour()
+        if self._pour():
+            self._sink.on_writable()  # its caller may wait since there was no link, or another
 
     def _timeout_ms(self) -> int:
         if self.deadline is None:
@@ -185,6 +187,7 @@ class Flight:
     def on_end(self, trailers: list[tuple[bytes, bytes]]) -> None:
         """Pass the success on."""
         self._finish()
+        self._client.landed(self, OK, served=True)
         self._sink.on_end(trailers)
 
     def on_writable(self) -> None:
@@ -239,6 +242,7 @@ class Flight:
         if self.done:
             return
         self._finish()
+        self._client.landed(self, *_end_of(error))
         if isinstance(error, RequestFailed):
             error = _restate(error, max(error.outcome, self._attempts.outcome), self._attempts)
         self._sink.on_failed(error)
@@ -335,6 +339,7 @@ class Flight:
         if self._link is not None and self._flying:
             self._link.kill(self.request_id, reason)
         elif not self.done:
+            self._client.forget(self)
             self.fail_with(ErrorCode.CANCELLED, "killed before it was sent")
 
     def consumed(self, cost: int) -> None:
@@ -374,6 +379,15 @@ def _uuid_text() -> bytes:
     digits = os.urandom(16).hex()
     text = f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-a{digits[17:20]}-{digits[20:]}"
     return text.encode()
+
+
+def _end_of(error: MuxwireError) -> tuple[int, bool]:
+    """Return the code to count, and whether the worker has shown that it serves the subject."""
+    if not isinstance(error, RequestFailed):
+        return OTHER, False
+    answered = not error.local and error.outcome is Outcome.FAILED
+    served = answered and error.code not in (ErrorCode.NOT_FOUND, ErrorCode.INVALID_ARGUMENT)
+    return LOST if error.code is None else error.code, served
 
 
 def _restate(error: RequestFailed, outcome: Outcome, attempts: Attempts) -> RequestFailed:

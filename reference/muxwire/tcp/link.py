@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import os
+import ssl
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 from muxwire._generated.registries import NON_RETRYABLE, ErrorCode
 from muxwire.core.client import ClientConnection
 from muxwire.core.config import Config
+from muxwire.core.counters import Counters
 from muxwire.core.events import (
     ConnectionEnded,
     Event,
@@ -33,16 +35,23 @@ from muxwire.errors import (
     HandshakeTimedOut,
     NotWorker,
     RequestFailed,
+    TlsFailed,
     VersionRefused,
     failure,
 )
 from muxwire.tcp.address import explain, parse
 from muxwire.tcp.pump import Pump
 from muxwire.tcp.stream import Sink
+from muxwire.tcp.tls import TlsLayer
 
 
 async def dial(
-    target: str, config: Config, on_change: Callable[[Link], None], on_terminal: Callable[[], None]
+    target: str,
+    config: Config,
+    on_change: Callable[[Link], None],
+    on_terminal: Callable[[], None],
+    tls: ssl.SSLContext | None = None,
+    counters: Counters | None = None,
 ) -> Link:
     """Connect to the worker at `target` and complete the handshake.
 
@@ -51,21 +60,30 @@ async def dial(
         config: Options of the connection.
         on_change: Called when the link stops accepting requests, and when it is gone.
         on_terminal: Called at each terminal that arrives.
+        tls: Context for TLS, or None for plain octets.
+        counters: What to count in.
 
     Raises:
         InvalidArgument: `target` is not an address.
         ConnectError: there is no usable connection; the class says why.
     """
     host, port = parse(target)
-    link = Link(target, config, on_change, on_terminal)
+    counters = counters or Counters()
+    link = Link(target, config, on_change, on_terminal, counters)
     loop = asyncio.get_running_loop()
     try:
         async with asyncio.timeout(config.handshake_timeout):
-            await loop.create_connection(link.protocol, host, port)
+            await loop.create_connection(lambda: link.protocol(tls, host), host, port)
     except TimeoutError:
+        counters.failures["dial"] += 1
         raise DialFailed(f"{target}: no connection within {config.handshake_timeout:g} s") from None
     except OSError as error:
+        counters.failures["dial"] += 1
         raise DialFailed(f"{target}: {explain(error)}") from None
+    except ValueError as error:  # of a name that TLS cannot verify
+        counters.failures["tls"] += 1
+        raise TlsFailed(f"{target}: {error}") from None
+    counters.opened += 1
     try:
         await link.handshaken()
     except BaseException:
@@ -83,10 +101,11 @@ class Link:
         config: Config,
         on_change: Callable[[Link], None],
         on_terminal: Callable[[], None],
+        counters: Counters,
     ) -> None:
         self.target = target
         self._loop = asyncio.get_running_loop()
-        self._core = ClientConnection(config, self._loop.time(), os.urandom)
+        self._core = ClientConnection(config, self._loop.time(), os.urandom, counters)
         self._pump = Pump(self._core, self._on_event, self._on_closed)
         self._on_change = on_change
         self._on_terminal = on_terminal
@@ -197,6 +216,11 @@ class Link:
         return self._core.round_trip
 
     @property
+    def core(self) -> ClientConnection:
+        """The connection itself, for its counters."""
+        return self._core
+
+    @property
     def gone(self) -> bool:
         """Whether the socket is gone."""
         return self._gone.is_set()
@@ -225,9 +249,9 @@ class Link:
         """Reset the connection."""
         self._pump.abort()
 
-    def protocol(self) -> Pump:
+    def protocol(self, tls: ssl.SSLContext | None, host: str) -> asyncio.Protocol:
         """Return what drives the socket; for `dial`."""
-        return self._pump
+        return self._pump if tls is None else TlsLayer(self._pump, tls, host)
 
     async def handshaken(self) -> None:
         """Return when the worker has completed the handshake.
@@ -301,6 +325,8 @@ class Link:
         reason = "the connection ended during the handshake"
         if over.requirement == "HSK-002":
             kind, reason = NotWorker, "what answers there does not speak WMX"
+        elif over.requirement == "SEC-001":
+            kind, reason = TlsFailed, self._ended.message if self._ended else reason
         elif over.requirement == "HSK-004":
             kind, reason = VersionRefused, "no common version"
         elif over.requirement == "HSK-008" or over.code == ErrorCode.HANDSHAKE_TIMEOUT:

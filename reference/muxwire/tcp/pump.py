@@ -20,6 +20,7 @@ from muxwire._generated.registries import BATCH_SIZE
 from muxwire.core.closing import CloseAction
 from muxwire.core.connection import Connection
 from muxwire.core.events import ConnectionEnded, Event, GoawayReceived
+from muxwire.tcp.address import render
 
 logger = logging.getLogger("muxwire.connection")
 
@@ -66,7 +67,7 @@ class Pump(asyncio.Protocol):
         """Take the transport."""
         self._transport = cast("asyncio.Transport", transport)
         self._peer = transport.get_extra_info("peername")
-        self._transport.set_write_buffer_limits(high=UNSENT_LIMIT)
+        self._transport.set_write_buffer_limits(high=0)  # so that we hear when nothing waits
         _limit_unsent(self._transport)
         self._turn()
 
@@ -82,12 +83,10 @@ class Pump(asyncio.Protocol):
         return True
 
     def pause_writing(self) -> None:
-        """Stop asking the core for output."""
-        self._paused = True
+        """Do nothing: the size of the transport's buffer says when to stop."""
 
     def resume_writing(self) -> None:
-        """Ask the core for output again."""
-        self._paused = False
+        """Tell the core that the kernel has taken everything, and ask it for more."""
         self.touch()
 
     def connection_lost(self, error: Exception | None) -> None:
@@ -100,6 +99,11 @@ class Pump(asyncio.Protocol):
             self._deliver()
         finally:
             self._on_closed()
+
+    def tls_failed(self, reason: str) -> None:
+        """Tell the core that the TLS around it failed; the core bounds what is left (SEC-001)."""
+        self._core.receive_eof(self._loop.time(), requirement="SEC-001", message=f"TLS: {reason}")
+        self._turn()
 
     # -- what the users of the core call
 
@@ -147,27 +151,25 @@ class Pump(asyncio.Protocol):
 
     def _log(self, event: GoawayReceived | ConnectionEnded) -> None:
         """Log the peer's GOAWAY, and the end of the connection (OBS-005)."""
-        if isinstance(event, GoawayReceived):
-            logger.info(
-                "GOAWAY received: peer=%s code=%#x last_ordinal=%d grace_ms=%d message=%r",
-                self._peer and self._peer[:2],
-                event.code,
-                event.last_ordinal,
-                event.grace_ms,
-                event.message,
-            )
+        if not logger.isEnabledFor(logging.INFO):
+            return
+        fields: dict[str, Any] = {
+            "event": "GOAWAY received",
+            "peer": self._peer and render(*self._peer[:2]),
+            "code": event.code,
+        }
+        if isinstance(event, ConnectionEnded):
+            fields |= {
+                "event": "connection ended",
+                "by_peer": event.by_peer,
+                "requirement": event.requirement,
+                "last_ordinal": event.last_ordinal,
+                "requests_lost": event.lost,
+            }
         else:
-            logger.info(
-                "connection ended: peer=%s code=%s by_peer=%s requirement=%s last_ordinal=%d "
-                "requests_lost=%d message=%r",
-                self._peer and self._peer[:2],
-                None if event.code is None else f"{event.code:#x}",
-                event.by_peer,
-                event.requirement or "-",
-                event.last_ordinal,
-                event.lost,
-                event.message,
-            )
+            fields |= {"last_ordinal": event.last_ordinal, "grace_ms": event.grace_ms}
+        fields["message"] = event.message
+        logger.info("%s", _text(fields), extra={"fields": fields})
 
     def _write(self) -> bool:
         """Write what the core gives; tell whether there may be events because of it."""
@@ -176,12 +178,14 @@ class Pump(asyncio.Protocol):
             return False
         wrote = False
         now = self._loop.time()
-        while not self._paused and (data := self._core.data_to_send(now)):
+        while True:
+            self._paused = transport.get_write_buffer_size() >= UNSENT_LIMIT
+            if self._paused or not (data := self._core.data_to_send(now)):
+                break
             transport.write(data)
             self._handed += len(data)
             wrote = True
-        if wrote:
-            self._report(now)
+        self._report(now)
         return wrote
 
     def _report(self, now: float) -> None:
@@ -244,6 +248,15 @@ class Pump(asyncio.Protocol):
         except Exception:
             self._fault()
         self._turn()
+
+
+def _text(fields: dict[str, Any]) -> str:
+    """Write the members of a log line for people; the code as the registry has it."""
+    code = fields["code"]
+    shown = {**fields, "code": code if code is None else f"{code:#x}"}
+    shown["message"] = repr(shown["message"])  # it may be the peer's
+    event = shown.pop("event")
+    return f"{event}: " + " ".join(f"{name}={value}" for name, value in shown.items())
 
 
 def _limit_unsent(transport: asyncio.Transport) -> None:

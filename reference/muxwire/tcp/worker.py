@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import ssl
 import sys
 from collections.abc import Callable, Coroutine, Mapping
 from contextlib import suppress
@@ -18,6 +19,7 @@ from typing import Any, TypeAlias
 from muxwire import conformance_subjects
 from muxwire._generated.registries import PENDING_HANDSHAKES, ErrorCode
 from muxwire.core.config import Config
+from muxwire.core.counters import Counters
 from muxwire.core.events import (
     Event,
     HandlerCancelled,
@@ -40,6 +42,7 @@ from muxwire.handlers import (
 )
 from muxwire.tcp.address import render
 from muxwire.tcp.pump import Pump
+from muxwire.tcp.tls import TlsLayer, check_context
 from muxwire.version import VERSION
 
 logger = logging.getLogger("muxwire.worker")
@@ -98,6 +101,8 @@ class Worker:
                 raise InvalidArgument(f"no function by a name: {subject!r}: {handler!r}")
         self._handlers = {encode_text(subject): handler for subject, handler in offered.items()}
         self._max_pending = max_pending
+        self.counters = Counters()
+        self.loop: asyncio.AbstractEventLoop | None = None  # that it listens in
         self._nonce = os.urandom(8).hex()
         self._servers: list[asyncio.Server] = []
         self._connections: set[_Served] = set()
@@ -109,16 +114,28 @@ class Worker:
 
     # -- life
 
-    async def start(self, host: str = "127.0.0.1", port: int = 0) -> None:
+    async def start(
+        self, host: str = "127.0.0.1", port: int = 0, *, tls: ssl.SSLContext | None = None
+    ) -> None:
         """Listen; port 0 takes a free port, see `addresses`.  May be called more than once.
+
+        Args:
+            host: Where to listen; loopback by default (SEC-003).
+            port: Where to listen.
+            tls: What `server_context` returns, for TLS; without it octets travel as they are.
 
         Raises:
             OSError: the address cannot be listened on.
+            InvalidArgument: the TLS context is not one for a server.
         """
-        loop = asyncio.get_running_loop()
+        if tls is not None:
+            check_context(tls, server=True)
+        self.loop = loop = asyncio.get_running_loop()
         start = _starter(loop)
         self._leaving = False
-        server = await loop.create_server(lambda: self._accept(start), host, port, backlog=1_024)
+        server = await loop.create_server(
+            lambda: self._accept(start, tls), host, port, backlog=1_024
+        )
         self._servers.append(server)
 
     @property
@@ -175,7 +192,8 @@ class Worker:
 
     # -- connections
 
-    def _accept(self, start: _Start) -> Pump:
+    def _accept(self, start: _Start, tls: ssl.SSLContext | None) -> asyncio.Protocol:
+        self.counters.opened += 1
         served = _Served(self, start)
         self._connections.add(served)
         self._pending[served] = None
@@ -183,7 +201,7 @@ class Worker:
             self._push_out(served)
         elif len(self._pending) > self._max_pending:  # HSK-011: the oldest goes
             self._push_out(next(iter(self._pending)))
-        return served.pump
+        return served.pump if tls is None else TlsLayer(served.pump, tls)
 
     def _push_out(self, served: _Served) -> None:
         """Close a pending connection, without an octet."""
@@ -239,7 +257,18 @@ class Worker:
 
     def buffered_bytes(self) -> int:
         """Return what waits in all connections: output, unread input, control frames."""
-        return sum(served.core.buffered_bytes for served in self._admitted)
+        return sum(served.core.buffered_bytes for served in [*self._admitted])
+
+    # -- what the metrics ask, from whatever thread
+
+    @property
+    def pending(self) -> int:
+        """Connections whose preface is not complete."""
+        return len(self._pending)
+
+    def cores(self) -> list[WorkerConnection]:
+        """Return every connection."""
+        return [served.core for served in [*self._connections]]
 
 
 class _Served:
@@ -259,6 +288,7 @@ class _Served:
             statistics=worker.statistics,
             uncounted=(conformance_subjects.STATS.encode(),),
             admit=lambda: worker.admit(self),
+            counters=worker.counters,
         )
         self.pump = Pump(self.core, self._on_event, lambda: worker.forget(self))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from muxwire_spec.emit import tables
+from muxwire_spec.emit import conversations, tables
 from muxwire_spec.interpret import Receiver
 from muxwire_spec.model import Spec
 from muxwire_spec.vectors import GOLDEN, VECTORS, Vector, expectation
@@ -79,8 +79,81 @@ The magic, the lengths in front of octets, and `header_count` are part of `hex`;
 magic and `header_count` are listed as fields.
 
 A frame of which only the header is given, with an `error`, has to be refused without its payload.
-What depends on earlier frames is not covered: credit, states of a request, sequence numbers,
-repeated ids.
+What depends on earlier frames is not covered here: credit, states of a request, sequence numbers,
+repeated ids. That is what conversations are for.
+
+# Conversations
+
+`streams/*.json` hold @STREAMS@ conversations, `timed/*.json` @TIMED@ more in which time matters.
+Each says what an endpoint receives, step by step, and what it has to do about it.
+
+The endpoint under test is a worker that offers the subjects of chapter 19, or a client that opens
+no request. Drive it from a program that plays the peer, over a socket or through its own interface
+with a clock that you set. Run every conversation on a connection of its own. Those in `streams`
+have the same result when the octets of a step arrive in pieces; try it octet by octet.
+
+A file is an object with the members `protocol` and `vectors`. A conversation is an object:
+
+| member | contents |
+|---|---|
+| `name` | unique among all conversations, and stable |
+| `doc` | what it shows |
+| `requirements` | ids of all its steps |
+| `role` | "worker" or "client": the endpoint under test |
+| `config` | settings that it has to announce, and `handshake_timeout_ms` |
+| `free` | kinds of frames that it may send at any time here |
+| `steps` | what happens, in order |
+
+A step is an object with `requirements`, `doc` (often empty), and one of the members below.
+
+What `config` does not list has its recommended or default value.
+
+## receive
+
+A list of parts that together are one segment: strings of hex digits, and objects with `repeat`, hex
+digits, and `times`.
+
+## expect
+
+A list of things that the endpoint has to have sent since it was last asked. Everything it sends is
+expected somewhere, except for frames that are free: WINDOW_UPDATE, PING, ignorable types and
+subtypes, and what `free` lists. An empty list says that nothing has been sent. If the step has the
+member `ordered`, the things are complete in the order of the list. Otherwise only control frames
+are in their order among each other, and the frames of each response. A thing is an object with one
+of these members:
+
+- `preface`: the fields of a preface, as in `frames.json`.
+- `frame`: a control frame. `kind` names it, `payload` has some of its fields. Beside it stands
+  `times`, if it is to come more than once.
+- `response`: more of a response. `request_id` says of which. `messages` are the messages completed
+  since it was last expected: hex digits, or an object with `size` and `crc32` of the octets, or an
+  object with `json`, the value that the octets are to have as JSON. Messages may be split into
+  frames in any way (MSG-001), and the end may come with the last message or behind it. `end` lists
+  the ends that are allowed; an empty list says that there is none yet. An end is "SUCCESS" or an
+  error with its `code`, and `error_flags` with all known flags that are set. `cost`, if it is
+  there, is the cost of all frames of this response so far (section 10.1).
+- `limit`: the credit limit of a request, or of the connection (all zero), has reached `at_least`;
+  the initial limit counts.
+
+Fields and members that are not listed are free. A number is exact, or an object with `at_least`,
+`at_most` or both. Numbers in payloads are as on the wire; codes and flags elsewhere are names of
+the registries.
+
+## end
+
+How the connection ends, an object. `kinds` lists the acceptable ends: those of section 15.4, or
+"ORDERLY", the end of the stream without an error GOAWAY and without a reset. `requirement` and
+`code` are those of the broken rule, or null. `last_ordinal`, if it is there, is that of the GOAWAY.
+Frames that have not been expected before are a failure as above; only the GOAWAY of the error
+itself is no part of an `expect`. It is the last step.
+
+## Time
+
+In `streams` what is expected comes within 2 s, or within so many milliseconds as the member
+`within` of the step says. In `timed` all times are milliseconds since the worker accepted the
+connection, or since the client began its dial. A `receive` has the member `at`. An `expect` and an
+`end` have `by`, the latest time, and sometimes `after`, before which it must not happen. These are
+the times of the specification. Over a network a tester adds an allowance for the way.
 """
 
 
@@ -88,11 +161,14 @@ def emit(spec: Spec) -> dict[str, bytes]:
     """Return the JSON vectors and their description."""
     vectors = [_json(vector) for vector in VECTORS]
     refused = sum("error" in vector for vector in vectors)
+    streams, timed = conversations.counts()
     readme = (
         _README.replace("@PROTOCOL@", spec.name)
         .replace("@COUNT@", str(len(vectors)))
         .replace("@REFUSED@", str(refused))
         .replace("@IGNORED@", ", ".join(WITH_IGNORED_OCTETS))
+        .replace("@STREAMS@", str(streams))
+        .replace("@TIMED@", str(timed))
     )
     return {
         f"{FOLDER}/frames.json": _file(spec, vectors).encode(),
