@@ -23,6 +23,7 @@ from io_harness import (
 )
 from muxwire import Request, metrics
 from muxwire._generated import codec
+from muxwire.handlers import Handler
 from muxwire.metrics import Collector
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
@@ -48,7 +49,7 @@ async def pair(_: Request) -> AsyncGenerator[bytes, None]:
     yield bytes(60_000)
 
 
-HANDLERS = {"echo": echo, "forever": forever, "fail": fail, "pair": pair}
+HANDLERS: dict[str, Handler] = {"echo": echo, "forever": forever, "fail": fail, "pair": pair}
 
 
 class Reading:

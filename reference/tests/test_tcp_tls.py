@@ -34,6 +34,9 @@ from io_harness import (
 from muxwire import Request, TlsFailed
 from muxwire._generated import codec
 from muxwire.handlers import Handler
+from muxwire.tcp.address import parse
+from muxwire.tcp.client import Connecting
+from muxwire.tcp.pump import UNSENT_LIMIT
 
 each = pytest.mark.usefixtures("each_loop")
 
@@ -48,6 +51,11 @@ async def echo(request: Request) -> AsyncGenerator[bytes, None]:
 
 async def forever(_: Request) -> None:
     await never()
+
+
+async def flood(_: Request) -> AsyncGenerator[bytes, None]:
+    while True:
+        yield bytes(100_000)
 
 
 @dataclass
@@ -102,7 +110,7 @@ async def served(
 
 def dial(
     worker: muxwire.Worker | str, context: ssl.SSLContext | None, **options: Any
-) -> muxwire.tcp.client.Connecting:
+) -> Connecting:
     address = worker if isinstance(worker, str) else worker.addresses[0]
     options = {"connections": 1, "recover": False, **options}
     return muxwire.connect(address, tls=context, **options)
@@ -118,7 +126,7 @@ class Streams:
     @classmethod
     @asynccontextmanager
     async def dial(cls, worker: muxwire.Worker, context: ssl.SSLContext) -> AsyncIterator[Streams]:
-        host, port = muxwire.tcp.address.parse(worker.addresses[0])
+        host, port = parse(worker.addresses[0])
         reader, writer = await asyncio.open_connection(host, port, ssl=context)
         try:
             yield cls(reader, writer)
@@ -170,7 +178,7 @@ async def test_large_messages_go_both_ways_at_once(ours: Files) -> None:
 async def test_the_name_of_the_target_is_what_is_verified(ours: Files) -> None:
     context = muxwire.client_context(ours.ca)
     async with served(ours) as worker:
-        port = muxwire.tcp.address.parse(worker.addresses[0])[1]
+        port = parse(worker.addresses[0])[1]
         async with dial(f"localhost:{port}", context) as client:
             assert await client.call("echo", b"hi") == b"hi"
         narrow = trustme.CA()
@@ -335,8 +343,9 @@ async def test_no_frame_is_processed_without_the_right_certificate(
         assert caught.value.requirement == "SEC-001"
         await until(lambda: not worker._connections)
         assert worker.statistics.opened == 0
-    ends = [line for line in caplog.messages if "certificate" in line]
-    assert len(ends) == 2 - own  # the worker's, and the client's if it was told of certificates
+    (end,) = [line for line in caplog.messages if "requirement=SEC-002" in line]
+    assert ("certificate verify failed" if own else "did not return a certificate") in end
+    assert worker.counters.failures["tls"] == 1
 
 
 @each
@@ -376,7 +385,7 @@ async def test_tls_to_a_plain_port_is_one_clear_error(ours: Files) -> None:
                 await connecting
 
 
-async def _ready(connecting: muxwire.tcp.client.Connecting) -> muxwire.Client:
+async def _ready(connecting: Connecting) -> muxwire.Client:
     return await connecting
 
 
@@ -460,6 +469,30 @@ async def test_a_peer_that_never_ends_is_closed_after_the_linger(ours: Files) ->
         assert loop.time() - start < 0.4  # the end comes at once
         await until(lambda: not worker._connections)
         assert 0.4 <= loop.time() - start <= 2
+
+
+@each
+async def test_a_peer_that_reads_nothing_makes_nothing_pile_up(ours: Files) -> None:
+    idle = muxwire.Settings.recommended(idle_timeout_ms=1_000)
+    config = muxwire.Config(settings=idle)
+    async with (
+        served(ours, {"flood": flood}, config=config) as worker,
+        Raw.dial(worker, like_ours(ours)) as peer,
+    ):
+        wide = codec.encode_settings([(3, 1 << 30), (4, 1 << 30)])
+        hello = PREFACE + wide + codec.encode_settings_ack()
+        await peer.send(hello + opening(bytes(15) + b"\1", "flood"))
+        (served_one,) = worker._connections
+        transport = served_one.pump._transport
+        assert transport is not None
+        await until(transport.get_write_buffer_size)
+        most = 0
+        for _ in range(100):
+            most = max(most, transport.get_write_buffer_size())
+            await peer.send(codec.encode_pong(bytes(8)))
+        assert most < 4 * UNSENT_LIMIT
+        await until(lambda: not worker._connections)
+        assert not worker.running_handlers
 
 
 @each
@@ -613,7 +646,7 @@ async def test_a_context_of_ones_own_is_held_to_the_rules(ours: Files) -> None:
 
 async def test_a_name_that_no_certificate_can_have_is_refused(ours: Files) -> None:
     async with served(ours) as worker:
-        port = muxwire.tcp.address.parse(worker.addresses[0])[1]
+        port = parse(worker.addresses[0])[1]
         assert port
         with pytest.raises(muxwire.ConnectError):
             await dial(f".:{port}", muxwire.client_context(ours.ca))
@@ -695,3 +728,19 @@ def test_serve_says_that_it_speaks_tls(ours: Files) -> None:
     finally:
         process.terminate()
         process.communicate(timeout=LIMIT)
+
+
+async def test_the_function_serve_takes_a_context(
+    ours: Files, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[object] = []
+
+    async def start(_: muxwire.Worker, *address: object, tls: ssl.SSLContext) -> None:
+        seen.extend([*address, tls])
+        raise OSError
+
+    monkeypatch.setattr(muxwire.Worker, "start", start)
+    context = muxwire.server_context(ours.both)
+    with pytest.raises(OSError, match=r"^$"):
+        await muxwire.serve({}, "::1", 7, tls=context)
+    assert seen == ["::1", 7, context]

@@ -41,10 +41,11 @@ FAILURES: Mapping[str, str] = {
     "HSK-008": "timeout",
     "HSK-011": "limit",
     "SEC-001": "tls",
+    "SEC-002": "tls",
 }
 """Why a handshake failed, by the requirement it was ended for; the others are `protocol`."""
 
-REASONS = (*FAILURES.values(), "protocol", "closed_by_peer", "abandoned", "dial")
+REASONS = (*dict.fromkeys(FAILURES.values()), "protocol", "closed_by_peer", "abandoned", "dial")
 
 _KINDS = {
     FrameType.CONTROL << 8 | ControlSubtype.SETTINGS: codec.SETTINGS,

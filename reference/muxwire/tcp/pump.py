@@ -100,9 +100,10 @@ class Pump(asyncio.Protocol):
         finally:
             self._on_closed()
 
-    def tls_failed(self, reason: str) -> None:
-        """Tell the core that the TLS around it failed; the core bounds what is left (SEC-001)."""
-        self._core.receive_eof(self._loop.time(), requirement="SEC-001", message=f"TLS: {reason}")
+    def tls_failed(self, requirement: str, reason: str) -> None:
+        """Tell the core that the TLS around it failed; the core bounds how long the rest takes."""
+        now = self._loop.time()
+        self._core.receive_eof(now, requirement=requirement, message=f"TLS: {reason}")
         self._turn()
 
     # -- what the users of the core call

@@ -136,6 +136,13 @@ def explain(error: ssl.SSLError) -> str:
     return error.strerror or str(error)
 
 
+def _requirement(error: ssl.SSLError) -> str:
+    """Return the rule that a client has broken."""
+    without = error.reason == "PEER_DID_NOT_RETURN_A_CERTIFICATE"
+    wrong = isinstance(error, ssl.SSLCertVerificationError)
+    return "SEC-002" if without or wrong else "SEC-001"
+
+
 class TlsLayer(asyncio.Transport, asyncio.Protocol):
     """One TLS connection.
 
@@ -270,7 +277,7 @@ class TlsLayer(asyncio.Transport, asyncio.Protocol):
             step()
         except ssl.SSLError as error:
             self._flush()
-            self._fail(explain(error))
+            self._fail(explain(error), _requirement(error) if self._server else "SEC-001")
 
     def _shake(self) -> None:
         try:
@@ -332,7 +339,7 @@ class TlsLayer(asyncio.Transport, asyncio.Protocol):
         if data and not self._raw.is_closing():
             self._raw.write(data)
 
-    def _fail(self, reason: str) -> None:
+    def _fail(self, reason: str, requirement: str = "SEC-001") -> None:
         """Give the connection up: half-close, so that an alert arrives, and discard input.
 
         The core has its word about how long that may last.
@@ -342,4 +349,4 @@ class TlsLayer(asyncio.Transport, asyncio.Protocol):
         if not self._raw.is_closing():
             with suppress(OSError):
                 self._raw.write_eof()
-        self._pump.tls_failed(reason)
+        self._pump.tls_failed(requirement, reason)
