@@ -37,6 +37,8 @@ class Reader:
     """Octets of one direction, at one point of the link, turned into frames."""
 
     def __init__(self, sender: int) -> None:
+        self.refused = False
+        """The preface is complete and selects nothing."""
         self._preface = b""
         self._decoder = codec.FrameDecoder(_RECEIVER[sender], HUGE)
 
@@ -47,7 +49,8 @@ class Reader:
             data = data[missing:]
             if len(self._preface) == codec.PREFACE_SIZE:
                 preface = codec.decode_preface(self._preface)
-                assert preface == codec.Preface(codec.VERSION, codec.VERSION, codec.HEADER_SIZE)
+                chosen = codec.Preface(codec.VERSION, codec.VERSION, codec.HEADER_SIZE)
+                self.refused = preface != chosen
         self._decoder.feed(data)
         return list(self._decoder.frames())
 
@@ -72,7 +75,7 @@ class Outbound:
     """PINGs received and not answered yet."""
     unanswered: int = 0
     last: float = 0.0
-    """When octets were handed out last."""
+    """When the kernel has taken octets last."""
     obliged: bool = False
     """The peer's SETTINGS have arrived."""
 
@@ -90,6 +93,7 @@ class Watch:
         """Ids of the OPENs that the client has handed out, in order."""
         self.opens_received: dict[bytes, float] = {}
         """OPENs at the worker, and when they arrived."""
+        self.ordinals: dict[bytes, int] = {}
         self.timeouts: dict[bytes, float] = {}
         self.bodies: dict[bytes, codec.ErrorBody | None] = {}
         """Terminals that the worker has handed out: the error body, or None for a success."""
@@ -103,15 +107,23 @@ class Watch:
         self.covered: int | None = None
         """The smallest last_ordinal that has arrived at the client."""
 
+    @property
+    def refused_by_preface(self) -> bool:
+        """Whether the client has received a refusal of its version."""
+        return self._arrived[WORKER].refused
+
     # -- what a core hands out
 
     def handed(self, side: int, data: bytes, now: float) -> None:
         out = self.out[side]
         gap = now - out.last
-        out.last = now
         for frame in self._handed[side].feed(data):
             self._check(side, out, frame, gap)
             out.frames += 1
+
+    def written(self, side: int, now: float) -> None:
+        """Note that the kernel has taken octets."""
+        self.out[side].last = now
 
     def _check(self, side: int, out: Outbound, frame: codec.Frame, gap: float) -> None:
         kind, _, _, request_id, payload = frame
@@ -209,6 +221,13 @@ class Watch:
             if body is not None and body.error_flags & NOT_PROCESSED:
                 assert out.seqs[request_id] == 1, "ADM-003"
             self.bodies[request_id] = body
+        if out.goaways and self.ordinals[request_id] > out.goaways[-1]:
+            assert self.untouched(request_id), "CLS-004: an answer to what is not covered"
+
+    def untouched(self, request_id: bytes) -> bool:
+        """Whether the worker has answered with NOT_PROCESSED."""
+        body = self.bodies.get(request_id)
+        return body is not None and bool(body.error_flags & NOT_PROCESSED)
 
     def _check_grant(self, side: int, out: Outbound, request_id: bytes, limit: int) -> None:
         whole = request_id == codec.CONNECTION_ID
@@ -224,10 +243,11 @@ class Watch:
     def _check_goaway(self, side: int, out: Outbound, goaway: codec.Goaway) -> None:
         if side == CLIENT:
             assert goaway.last_ordinal == 0, "CLS-001"
-        elif not out.goaways:
-            assert goaway.last_ordinal == len(self.opens_received), "RID-005"
-        else:
-            assert goaway.last_ordinal <= out.goaways[-1], "CLS-007"
+        else:  # OPENs may have come while it waited to be written
+            assert goaway.last_ordinal <= len(self.opens_received), "RID-005"
+            assert not out.goaways or goaway.last_ordinal <= out.goaways[-1], "CLS-007"
+            touched = [self.ordinals[key] for key in out.seqs if not self.untouched(key)]
+            assert max(touched, default=0) <= goaway.last_ordinal, "CLS-007"
         out.goaways.append(goaway.last_ordinal)
 
     # -- what a core receives
@@ -240,6 +260,7 @@ class Watch:
             match kind:
                 case codec.REQUEST if seq == 0:
                     self.opens_received[request_id] = now
+                    self.ordinals[request_id] = len(self.opens_received)
                 case codec.RESPONSE:
                     self.responded.add(request_id)
                     if flags & END_STREAM:

@@ -205,7 +205,7 @@ class ClientConnection(Connection[ClientRequest]):
             request.early.append((b"", data, END_STREAM if end else 0))
             request.queue.closed = end
             return True
-        if not self._queue_message(request.queue, data):
+        if not self._queue_message(request, data):
             return False
         if end:
             self.end(request_id)
@@ -523,7 +523,7 @@ class ClientConnection(Connection[ClientRequest]):
         return request
 
     def _schedule(self, request: ClientRequest) -> None:
-        """Give a request its turn, unless it still waits for a place."""
+        """Give a request its turn, unless it still waits for a place (ADM-001)."""
         if request.placed:
             self._scheduler.ready(request.queue)
 

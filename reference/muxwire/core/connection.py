@@ -487,13 +487,18 @@ class Connection(ABC, Generic[R]):
                 self._scheduler.control(codec.encode_window_update(request.request_id, limit))
         self._credit_due.clear()
 
-    def _queue_message(self, queue: SendQueue, data: bytes) -> bool:
+    def _schedule(self, request: R) -> None:
+        """Give a request its turn."""
+        self._scheduler.ready(request.queue)
+
+    def _queue_message(self, request: R, data: bytes) -> bool:
         """Queue a message if it has room; else remember that its writer waits (FLW-010)."""
+        queue = request.queue
         if not queue.has_room(len(data), self.config.send_buffer):
             queue.wanted = len(data)
             return False
         queue.push_message(data)
-        self._scheduler.ready(queue)
+        self._schedule(request)
         return True
 
     def _room(self, queue: SendQueue) -> None:

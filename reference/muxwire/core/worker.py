@@ -157,7 +157,7 @@ class WorkerConnection(Connection[WorkerRequest]):
             self._terminate(request, ErrorCode.MESSAGE_TOO_LARGE, "SET-003", NON_RETRYABLE)
             request.cancelled = True
             raise MessageTooLarge(f"the client takes {self.peer.max_message_size} octets at most")
-        return self._queue_message(request.queue, data)
+        return self._queue_message(request, data)
 
     def finish(self, request_id: bytes, trailers: Sequence[Header] = ()) -> None:
         """Say that the handler has ended well: a success terminal follows its data.
@@ -204,11 +204,11 @@ class WorkerConnection(Connection[WorkerRequest]):
         Raises:
             RequestClosed: The handler has ended before.
         """
+        flags = NON_RETRYABLE if non_retryable else 0  # ADM-003: a handler ran
+        body = _error_body(code, flags, retry_after_ms, message, detail)
         request = self._handler_ended(request_id)
         if request is None:
             return
-        flags = NON_RETRYABLE if non_retryable else 0  # ADM-003: a handler ran
-        body = _error_body(code, flags, retry_after_ms, message, detail)
         request.code = code & U32
         request.queue.push(b"", body, END_STREAM | ERROR)
         request.queue.closed = True
