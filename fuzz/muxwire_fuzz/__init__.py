@@ -1,1 +1,1 @@
-"""The muxwire fuzzers."""
+"""The place of the fuzzing targets; it holds none yet."""

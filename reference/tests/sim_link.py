@@ -966,7 +966,7 @@ class SimLink:
             core: Connection[Any] = station.core
             glitch = core._budgets.glitch
             assert glitch._tokens == glitch._burst, f"the {NAMES[1 - side]} caused a glitch"
-            assert all(queue.entries for queue in core._scheduler._starved)
+            assert all(queue.request_id in core._requests for queue in core._scheduler._starved)
             if core.close_action or not station.free or self.now < station.frozen_until:
                 continue
             shared = core._scheduler.credit.limit - core._scheduler.credit.sent

@@ -3,10 +3,20 @@
 from __future__ import annotations
 
 import pytest
-from core_harness import SUBJECT, client, opening, response, rid, worker
+from core_harness import (
+    ACK,
+    PREFACE,
+    SUBJECT,
+    client,
+    opening,
+    response,
+    rid,
+    settings_frame,
+    worker,
+)
 from muxwire._generated import codec
-from muxwire._generated.registries import META, MORE, ErrorCode
-from muxwire.core import MessageReceived, ResponseFailed
+from muxwire._generated.registries import END_STREAM, META, MORE, ErrorCode
+from muxwire.core import MessageReceived, ResponseFailed, Writable
 from muxwire.errors import InvalidArgument, LocalProtocolError, Outcome
 
 BLOCK = 65_536
@@ -94,7 +104,7 @@ def test_starved_requests_of_a_client_are_forgotten_too() -> None:
         if wire.stream(request_id):
             wire.core.kill(request_id)
             wire.pull()
-            wire.send(response(request_id, 0, b"", 1))
+            wire.send(response(request_id, 0, b"", END_STREAM))
         else:
             wire.core.kill(request_id)
         wire.pull()
@@ -162,3 +172,32 @@ def test_a_response_out_of_sequence_counts_as_received() -> None:
     wire.send(response(request_id, 5, b"x"))
     wire.assert_violation(ErrorCode.SEQUENCE_ERROR, "FRM-010")
     assert wire.one(ResponseFailed).outcome is Outcome.PARTIAL
+
+
+def test_a_message_does_not_push_a_waiting_request_onto_the_wire() -> None:
+    """`send_message` gave a request its turn although it had no place (ADM-001)."""
+    wire = client(peer={"max_concurrent_requests": 100})
+    core = wire.core
+    for _ in range(100):
+        core.open(SUBJECT, now=0.0)
+    waiting = core.open(SUBJECT, now=0.0, end=False)
+    assert core.send_message(waiting, b"x")
+    wire.pull()
+    assert wire.stream(waiting) == []
+    first = wire.frames[2][3]
+    wire.send(response(first, 0, b"", END_STREAM))
+    assert [frame[1] for frame in wire.stream(waiting)] == [META]
+
+
+def test_no_writer_is_told_of_room_before_the_settings_make_it() -> None:
+    """It was told when the OPEN went out, and could not send then (SET-005)."""
+    wire = client(shake=False)
+    core = wire.core
+    request_id = core.open(SUBJECT, now=0.0, end=False)
+    assert core.send_message(request_id, bytes((1 << 20) + 1))
+    assert not core.send_message(request_id, b"next")
+    wire.pull()
+    assert wire.events(Writable) == []
+    wire.send(PREFACE, settings_frame(initial_stream_window=1 << 21), ACK)
+    assert wire.one(Writable).request_id == request_id
+    assert core.send_message(request_id, b"next")

@@ -427,7 +427,7 @@ class Machine(RuleBasedStateMachine):
             assert link.worker.close_action
         for ask in list(link.caller.asks.values()):
             link.caller.feed(ask, hungry=True)
-        for _ in range(20):
+        for _ in range(100):
             if not link.server.running and not link.client.open_requests:
                 break
             for job in list(link.server.running.values()):

@@ -527,6 +527,11 @@ class ClientConnection(Connection[ClientRequest]):
         if request.placed:
             self._scheduler.ready(request.queue)
 
+    def _room(self, queue: SendQueue) -> None:
+        """Tell a waiting writer, unless its messages wait for the worker's SETTINGS (SET-005)."""
+        if not self._requests[queue.request_id].early:
+            super()._room(queue)
+
     def _admit(self) -> None:
         """Let requests begin that have waited for a place (ADM-001)."""
         for request in self._places.admit(self.peer.max_concurrent_requests):
