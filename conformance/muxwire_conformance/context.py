@@ -15,6 +15,7 @@ from muxwire_conformance.transport import ConnectError, Transport
 from muxwire_conformance.verdict import (
     Check,
     CheckFailed,
+    JudgeLate,
     SuiteError,
     TargetUnreachable,
     Unprepared,
@@ -188,6 +189,14 @@ class Context:
             Unprepared: always.
         """
         raise Unprepared(expected, str(actual))
+
+    def late(self, actual: object) -> NoReturn:
+        """End the case because the judge itself is late; it is run once more, alone.
+
+        Raises:
+            JudgeLate: always.
+        """
+        raise JudgeLate(str(actual))
 
     def has(self, feature: str) -> bool:
         """Tell whether the target declared a feature; ``conformance`` means its subjects."""

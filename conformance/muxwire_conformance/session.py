@@ -8,6 +8,7 @@ Rules of this file:
 * After a negative case, and after every case that did not pass, a new connection shows whether
   the target is alive and still the same process.
 * When the target is gone, what is left is INCONCLUSIVE and says during which case it went.
+* A case for which the judge itself was too late is run once more, alone at the end.
 * Everything has an end: each case, and the whole run.
 """
 
@@ -31,6 +32,7 @@ from muxwire_conformance.rules import rule
 from muxwire_conformance.target import Address
 from muxwire_conformance.verdict import (
     CheckFailed,
+    JudgeLate,
     NotApplicable,
     Result,
     Stopped,
@@ -128,6 +130,7 @@ class Session:
         self._obituary = obituary
         self._library = library
         self._outcomes: dict[str, asyncio.Future[Result]] = {}
+        self._again: list[Case] = []
         self._sightings: dict[str, _Sightings] = {}
         self._held_back: dict[str, Result] = {}
         self._stopping = False
@@ -162,12 +165,18 @@ class Session:
         else:
             await _gather([self._work(queue) for queue in (timed, others) for _ in range(jobs)])
         await self._work(iter([one for one in self.cases if one.exclusive]))
+        await self._work(iter(self._again), again=True)
 
-    async def _work(self, queue: Iterable[Case]) -> None:
+    async def _work(self, queue: Iterable[Case], *, again: bool = False) -> None:
         for one in queue:
             if self._stopping:
                 return
             result = await self._outcome(one)
+            if result.late and not again:
+                # Alone at the end, a judge that was late may be in time.
+                del self._outcomes[one.id]
+                self._again.append(one)
+                continue
             self._report(one, result)
 
     def _report(self, one: Case, result: Result) -> None:
@@ -359,6 +368,7 @@ class Session:
     ) -> None:
         if isinstance(stopped, CheckFailed | Unprepared):
             result.expected, result.actual = stopped.expected, stopped.actual
+            result.late = isinstance(stopped, JudgeLate)
             result.frame = stopped.frame
         elif own and not isinstance(stopped, NotApplicable):
             result.requirement = own[0].requirement

@@ -96,6 +96,13 @@ class Unprepared(Stopped):
         self.frame = frame
 
 
+class JudgeLate(Unprepared):
+    """The judge itself was too late for a timed rule: the machine is busy, nothing was shown."""
+
+    def __init__(self, actual: str) -> None:
+        super().__init__("a judge that is in time", actual)
+
+
 class TargetUnreachable(Unprepared):
     """A new connection could not be made during a case."""
 
@@ -132,6 +139,7 @@ class Result:
     ran: bool = True
     watched: str = ""
     unreachable: bool = False
+    late: bool = False
     rerun: str = ""
 
     @property

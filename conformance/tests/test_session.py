@@ -388,3 +388,19 @@ def test_the_seed_decides_every_random_choice() -> None:
     run(make_case(draws))
     run(make_case(draws, "FRM-002/other"))
     assert drawn[0] == drawn[1] != drawn[2]
+
+
+@pytest.mark.parametrize(("late_runs", "verdict"), [(1, Verdict.PASS), (9, Verdict.INCONCLUSIVE)])
+def test_a_case_is_run_once_more_if_the_judge_was_late(late_runs: int, verdict: Verdict) -> None:
+    runs = 0
+
+    async def timed(ctx: Context) -> None:
+        nonlocal runs
+        runs += 1
+        if runs <= late_runs:
+            ctx.late("0.7 s late")
+        await passes(ctx)
+
+    results, summary = run(make_case(timed))
+    assert [result.verdict for result in results.values()] == [verdict]
+    assert (runs, summary.ran) == (2, 1)

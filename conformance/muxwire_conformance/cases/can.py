@@ -188,7 +188,7 @@ async def place_is_kept(ctx: Context) -> None:
     surplus = conn.open("conformance.echo", b"no place")
     await surplus.end()
     if time.monotonic() - started > STUBBORN_MS / 1_000:
-        ctx.unprepared("a judge that is in time", "the handlers may have ended")
+        ctx.late("the handlers may have ended")
     await error_terminal(surplus, "OVERLOADED", check="refused", not_processed=True)
     ends = started + STUBBORN_MS / 1_000
     await pause(conn, ends - time.monotonic())

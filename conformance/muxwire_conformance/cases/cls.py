@@ -103,7 +103,7 @@ async def input_after_the_half_close(ctx: Context) -> None:
         conn.send(bytes(FLOOD // 8))
         reset = reset or not await conn.transport.flushed(0.5)
     if reset and conn.goaway is not None and time.monotonic() - conn.goaway.at > 0.8:
-        ctx.unprepared("a judge that is in time", "the worker had to read on for 1 s only")
+        ctx.late("the worker had to read on for 1 s only")
     ctx.check("read", not reset, expected="the worker to read on for 1 s", actual="a reset")
 
 

@@ -164,7 +164,7 @@ async def octets_of_one_frame(ctx: Context) -> None:
         due = begin + 0.65 * idle * number / len(pieces)
         await pause(conn, max(0.0, due - time.monotonic()))
         if time.monotonic() - due > 0.2 * idle:
-            ctx.unprepared("a judge that is in time", f"{time.monotonic() - due:.1f} s late")
+            ctx.late(f"{time.monotonic() - due:.1f} s late")
         conn.send(piece)
     await conn.expect(
         lambda frame: frame.name == "PONG" and frame.payload == nonce,
