@@ -46,9 +46,14 @@ def test_fin_and_what_came_before() -> None:
 
 
 def test_reset_before_any_byte() -> None:
+    def script(sock: socket.socket) -> None:
+        read_exactly(sock, 1)  # a reset during the dial would be a failed dial
+        reset(sock)
+
     async def main() -> None:
-        with FakePeer(reset) as peer:
+        with FakePeer(script) as peer:
             transport = await dial(peer)
+            transport.write(b"x")
             await finished(transport)
             assert transport.end is not None
             assert transport.end.kind is EndKind.RST
