@@ -4,28 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import hashlib
 import os
 import signal
 import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from importlib import metadata
-from pathlib import Path
-from typing import Any, Protocol
-
-from muxwire_spec import requirements
+from typing import Any
 
 from muxwire_conformance.case import Case
 from muxwire_conformance.patience import Patience
 from muxwire_conformance.preflight import Findings, PreflightError, preflight
-from muxwire_conformance.report.json import JsonReport
-from muxwire_conformance.report.junit import JunitReport
+from muxwire_conformance.report.head import head
+from muxwire_conformance.report.outputs import Files, ReportError, Reports
 from muxwire_conformance.report.text import TextReport, default_progress, wants_colour
 from muxwire_conformance.session import Options, Session, Summary
 from muxwire_conformance.target import SELF, Address, Bundled, StartError, parse_address
-from muxwire_conformance.verdict import ExitCode, Result, exit_code
+from muxwire_conformance.verdict import ExitCode, exit_code
 
 PROGRESS_PERIOD = 0.2
 
@@ -41,26 +36,11 @@ class Request:
     wait: float = 0.0
     timeout: float = 2.0
     strict: bool = False
-    json_path: Path | None = None
-    junit_path: Path | None = None
+    files: Files = field(default_factory=Files)
     verbosity: int = 0
     no_color: bool = False
     command: list[str] | None = None
     findings: Findings = field(default_factory=Findings)
-
-
-class Report(Protocol):
-    """What every report can do."""
-
-    def result(self, result: Result) -> None:
-        """Take one result."""
-
-    def finish(self, summary: Summary) -> None:
-        """Write what is left."""
-
-
-class ReportError(Exception):
-    """A report could not be written; one clear line."""
 
 
 def check(request: Request) -> ExitCode:
@@ -81,8 +61,7 @@ class _Run:
             colour=wants_colour(sys.stdout, dict(os.environ), forbidden=request.no_color),
             progress=default_progress(),
         )
-        self.reports: list[Report] = []
-        self.report_trouble = ""
+        self.reports = Reports(self.text, self._complain)
         self.interrupted = False
         self.started = time.monotonic()
 
@@ -136,14 +115,14 @@ class _Run:
         patience = Patience(request.timeout)
         findings = await preflight(address, patience, wait=request.wait, seed=request.options.seed)
         self._introduce(address, findings)
-        self._open_reports(address, findings)
+        self.reports.open(request.files, self._head(address, findings))
         session = Session(
             address=address,
             cases=request.cases,
             patience=patience,
             findings=findings,
             options=request.options,
-            on_result=self._on_result,
+            on_result=self.reports.result,
             library=request.library,
             obituary=worker.obituary if worker is not None else lambda: "",
         )
@@ -162,7 +141,7 @@ class _Run:
             summary = session.summary(
                 seconds=time.monotonic() - self.started, interrupted=self.interrupted
             )
-            self._finish_reports(summary)
+            self.reports.finish(summary)
         return self._exit(session, summary)
 
     def _exit(self, session: Session, summary: Summary) -> ExitCode:
@@ -170,9 +149,19 @@ class _Run:
         code = exit_code(verdicts, ran=summary.ran, strict=self.request.strict)
         if self.interrupted:
             code = ExitCode.INTERRUPTED
-        elif self.report_trouble or self.text.broken:
+        elif self.reports.trouble or self.text.broken:
             code = ExitCode.SUITE_ERROR
         return code
+
+    def _head(self, address: Address, findings: Findings) -> dict[str, Any]:
+        request = self.request
+        return {
+            **head(target=request.target, role="worker", seed=request.options.seed),
+            "address": str(address),
+            "info": findings.info,
+            "settings": findings.settings,
+            "notes": findings.notes,
+        }
 
     # -- saying ----------------------------------------------------------------------------
 
@@ -200,60 +189,3 @@ class _Run:
         while True:
             self.text.show_progress(len(session.results), len(session.cases), list(session.running))
             await asyncio.sleep(PROGRESS_PERIOD)
-
-    # -- reports ---------------------------------------------------------------------------
-
-    def _open_reports(self, address: Address, findings: Findings) -> None:
-        head = {
-            "suite": "muxwire-conformance",
-            "suite_version": suite_version(),
-            "spec_checksum": spec_checksum(),
-            "target": self.request.target,
-            "address": str(address),
-            "role": "worker",
-            "transport": "tcp",
-            "seed": self.request.options.seed,
-            "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-            "info": findings.info,
-            "settings": findings.settings,
-            "notes": findings.notes,
-        }
-        self.reports = [self.text]
-        path = None
-        try:
-            if (path := self.request.json_path) is not None:
-                self.reports.append(JsonReport(path, head))
-            if (path := self.request.junit_path) is not None:
-                self.reports.append(JunitReport(path, head))
-        except OSError as error:
-            raise ReportError(f"the report {path} cannot be written: {error.strerror}") from error
-
-    def _on_result(self, result: Result) -> None:
-        for report in list(self.reports):
-            self._guard(report, lambda report=report: report.result(result))
-
-    def _finish_reports(self, summary: Summary) -> None:
-        for report in reversed(self.reports):  # the text report last: its summary ends the output
-            self._guard(report, lambda report=report: report.finish(summary))
-
-    def _guard(self, report: Report, action: Any) -> None:
-        try:
-            action()
-        except OSError as error:
-            self.report_trouble = f"a report cannot be written: {error}"
-            self._complain(self.report_trouble)
-            self.reports.remove(report)
-
-
-def suite_version() -> str:
-    """Return the version of the installed distribution."""
-    try:
-        return metadata.version("muxwire")
-    except metadata.PackageNotFoundError:
-        return "unknown"
-
-
-def spec_checksum() -> str:
-    """Return a checksum over all requirements, which names the specification that was judged."""
-    joined = "".join(f"{one.id}:{one.checksum};" for one in requirements.load().values())
-    return hashlib.sha256(joined.encode()).hexdigest()[:16]

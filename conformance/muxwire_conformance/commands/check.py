@@ -1,0 +1,81 @@
+"""``check``: judge a worker."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+
+from muxwire_conformance.case import load_cases
+from muxwire_conformance.check import Request, check
+from muxwire_conformance.commands import options
+from muxwire_conformance.commands.listing import print_list
+from muxwire_conformance.explain import PROGRAM
+from muxwire_conformance.target import SELF, parse_address
+from muxwire_conformance.verdict import ExitCode
+
+_EXAMPLES = f"""\
+examples:
+  muxwire-conformance check                                judge the bundled worker
+  muxwire-conformance check --target 127.0.0.1:7700        judge your worker
+  muxwire-conformance check HSK FRM-002 'MSG-*/empty*'     only these cases
+  muxwire-conformance check -k 'ping and not flags' -x -v  pick by words, stop at the first failure
+  muxwire-conformance check --json run.json --junit run.xml --strict
+
+{options.EXIT_CODES}"""
+
+
+def add(commands: options.Commands) -> None:
+    """Add the parser."""
+    parser = commands.add_parser(
+        "check",
+        help="judge a worker",
+        description="Judge the worker at --target.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    options.add_selection(parser)
+    group = parser.add_argument_group("target")
+    group.add_argument(
+        "--target",
+        default=os.environ.get("MUXWIRE_TARGET") or SELF,
+        metavar="HOST:PORT",
+        help="HOST:PORT, tcp://HOST:PORT, [V6]:PORT, or self for the bundled worker"
+        " (default: $MUXWIRE_TARGET, else self)",
+    )
+    group.add_argument(
+        "--wait",
+        type=options.seconds,
+        default=0.0,
+        metavar="SECONDS",
+        help="wait so long for something to listen at the target",
+    )
+    options.add_run(parser)
+    options.add_output(parser)
+    parser.set_defaults(run=_run)
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    library = load_cases()
+    if arguments.target != SELF:
+        parse_address(arguments.target)  # refuse it before anything is started
+    cases = options.selected(arguments, library)
+    if arguments.list:
+        return print_list(cases)
+    if not cases:
+        sys.stderr.write(f"{PROGRAM}: nothing is selected\n")
+        return ExitCode.NOTHING_RAN
+    return check(
+        Request(
+            target=arguments.target,
+            cases=cases,
+            library=library,
+            options=options.run_options(arguments),
+            wait=arguments.wait,
+            timeout=arguments.timeout,
+            strict=arguments.strict,
+            files=options.report_files(arguments),
+            verbosity=options.verbosity(arguments),
+            no_color=arguments.no_color,
+        )
+    )

@@ -1,0 +1,142 @@
+"""Options that several commands share, and the values they take."""
+
+from __future__ import annotations
+
+import argparse
+import random
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from muxwire_conformance.case import Case
+from muxwire_conformance.patience import DEFAULT_TIMEOUT
+from muxwire_conformance.report.outputs import Files
+from muxwire_conformance.selection import LEVELS, select
+from muxwire_conformance.session import Options
+
+EXIT_CODES = """\
+exit codes: 0 conformant, 1 not conformant, 2 wrong usage, 3 no worker at the target,
+4 error of the suite or of a report, 5 nothing selected or nothing ran, 130 interrupted
+"""
+
+if TYPE_CHECKING:
+    Commands = argparse._SubParsersAction[argparse.ArgumentParser]
+
+
+def add_selection(parser: argparse.ArgumentParser) -> None:
+    """Add the options that choose cases."""
+    group = parser.add_argument_group("selection")
+    group.add_argument(
+        "cases",
+        nargs="*",
+        metavar="CASE",
+        help="case ids, requirement ids, areas, or globs such as 'FRM-*/bad-*' (default: all)",
+    )
+    group.add_argument(
+        "--area", action="append", default=[], help="only this area, for example HSK (repeatable)"
+    )
+    group.add_argument("--level", choices=LEVELS, help="only requirements of this level")
+    group.add_argument(
+        "-k",
+        dest="expression",
+        metavar="EXPR",
+        help="only cases whose id or title has these words; and, or, not, parentheses",
+    )
+
+
+def selected(arguments: argparse.Namespace, library: dict[str, Case]) -> list[Case]:
+    """Return the cases that the arguments choose.
+
+    Raises:
+        SelectionError: the selection is malformed or names what does not exist.
+    """
+    return select(
+        library.values(),
+        patterns=arguments.cases,
+        areas=arguments.area,
+        level=arguments.level,
+        expression=arguments.expression,
+    )
+
+
+def add_run(parser: argparse.ArgumentParser) -> None:
+    """Add the options that say how cases run."""
+    group = parser.add_argument_group("run")
+    group.add_argument(
+        "--timeout",
+        type=seconds,
+        default=DEFAULT_TIMEOUT,
+        metavar="SECONDS",
+        help="how long absence is waited for, 0 for ever (default: %(default)g)",
+    )
+    group.add_argument(
+        "--max-time",
+        type=seconds,
+        default=600.0,
+        metavar="SECONDS",
+        help="end the whole run after so long, 0 never (default: %(default)g)",
+    )
+    group.add_argument(
+        "--jobs", type=jobs, default=8, metavar="N", help="cases at once (default: %(default)s)"
+    )
+    group.add_argument("--seed", type=seed, default=None, help="seed of ids and payloads")
+    group.add_argument("--strict", action="store_true", help="warnings make the exit code 1")
+    group.add_argument("-x", dest="stop", action="store_true", help="stop at the first failure")
+    group.add_argument("--list", action="store_true", help="list what would run, and exit")
+
+
+def run_options(arguments: argparse.Namespace) -> Options:
+    """Return how to run; without ``--seed`` the seed is drawn here."""
+    drawn = random.SystemRandom().randrange(2**32)
+    return Options(
+        jobs=arguments.jobs,
+        seed=drawn if arguments.seed is None else arguments.seed,
+        stop_at_first=arguments.stop,
+        max_time=arguments.max_time,
+    )
+
+
+def add_output(parser: argparse.ArgumentParser) -> None:
+    """Add the options that say what is written."""
+    group = parser.add_argument_group("output")
+    group.add_argument("--json", type=Path, metavar="FILE", help="write a JSON report")
+    group.add_argument("--junit", type=Path, metavar="FILE", help="write a JUnit XML report")
+    group.add_argument(
+        "-v", "--verbose", action="count", default=0, help="show every case and every frame"
+    )
+    group.add_argument("-q", "--quiet", action="store_true", help="show the summary only")
+    group.add_argument("--no-color", action="store_true", help="no colours (also: NO_COLOR)")
+
+
+def report_files(arguments: argparse.Namespace) -> Files:
+    """Return which reports to write where."""
+    return Files(json=arguments.json, junit=arguments.junit)
+
+
+def verbosity(arguments: argparse.Namespace) -> int:
+    """Return -1 for the summary only, 0, or 1 and more for everything."""
+    return -1 if arguments.quiet else int(arguments.verbose)
+
+
+def seconds(text: str) -> float:
+    """Read a number of seconds."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 86_400:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds")
+    return value
+
+
+def jobs(text: str) -> int:
+    """Read how many cases run at once."""
+    if not text.isdecimal() or not 1 <= int(text) <= 256:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1 to 256")
+    return int(text)
+
+
+def seed(text: str) -> int:
+    """Read a seed."""
+    if not text.isdecimal() or int(text) >= 2**64:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 to 2^64 - 1")
+    return int(text)
