@@ -31,6 +31,7 @@ from muxwire_conformance.preflight import Findings
 from muxwire_conformance.rules import rule
 from muxwire_conformance.target import Address
 from muxwire_conformance.verdict import (
+    RED,
     CheckFailed,
     JudgeLate,
     NotApplicable,
@@ -66,6 +67,9 @@ class Summary:
     ran: int = 0
     passed: int = 0
     failed: int = 0
+    flaky: int = 0
+    expected_failures: int = 0
+    unexpected_passes: int = 0
     warnings: int = 0
     not_applicable: int = 0
     inconclusive: int = 0
@@ -80,7 +84,13 @@ class Summary:
             f" / failed {self.failed} / warnings {self.warnings}"
             f" / not applicable {self.not_applicable} / inconclusive {self.inconclusive}"
         )
-        return f"{text} / suite errors {self.errors}" if self.errors else text
+        rare = {
+            "flaky": self.flaky,
+            "expected failures": self.expected_failures,
+            "unexpected passes": self.unexpected_passes,
+            "suite errors": self.errors,
+        }
+        return text + "".join(f" / {name} {count}" for name, count in rare.items() if count)
 
 
 @dataclass(slots=True)
@@ -188,8 +198,7 @@ class Session:
     def _publish(self, result: Result) -> None:
         self.results.append(result)
         self._on_result(result)
-        bad = (Verdict.FAIL, Verdict.INCONCLUSIVE, Verdict.ERROR)
-        if self.options.stop_at_first and result.verdict in bad:
+        if self.options.stop_at_first and result.verdict in RED | {Verdict.ERROR}:
             self._stopping = True
 
     def _unfinished(self) -> list[Case]:
@@ -499,6 +508,9 @@ class Session:
         fields = {
             Verdict.PASS: "passed",
             Verdict.FAIL: "failed",
+            Verdict.FLAKY: "flaky",
+            Verdict.XFAIL: "expected_failures",
+            Verdict.XPASS: "unexpected_passes",
             Verdict.WARN: "warnings",
             Verdict.NOT_APPLICABLE: "not_applicable",
             Verdict.INCONCLUSIVE: "inconclusive",

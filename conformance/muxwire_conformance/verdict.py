@@ -20,14 +20,25 @@ if TYPE_CHECKING:
 
 
 class Verdict(enum.Enum):
-    """The outcome of one case. XFAIL, XPASS and FLAKY will be added with the baseline."""
+    """The outcome of one case.
+
+    FLAKY failed, but not each time that it was run. XFAIL failed as the baseline says that it does,
+    and XPASS did not.
+    """
 
     PASS = "PASS"
     FAIL = "FAIL"
+    FLAKY = "FLAKY"
     WARN = "WARN"
+    XFAIL = "XFAIL"
+    XPASS = "XPASS"
     NOT_APPLICABLE = "N/A"
     INCONCLUSIVE = "INCONCLUSIVE"
     ERROR = "ERROR"
+
+
+RED = frozenset({Verdict.FAIL, Verdict.FLAKY, Verdict.XPASS, Verdict.INCONCLUSIVE})
+"""Verdicts of the target that make a run not conformant."""
 
 
 class ExitCode(enum.IntEnum):
@@ -205,7 +216,7 @@ def exit_code(verdicts: list[Verdict], *, ran: int, strict: bool) -> ExitCode:
     """Return the exit code of a run that came to its end."""
     if Verdict.ERROR in verdicts:
         return ExitCode.SUITE_ERROR
-    if Verdict.FAIL in verdicts or Verdict.INCONCLUSIVE in verdicts:
+    if RED & set(verdicts):
         return ExitCode.NOT_CONFORMANT
     if ran == 0:
         return ExitCode.NOTHING_RAN

@@ -404,3 +404,23 @@ def test_a_case_is_run_once_more_if_the_judge_was_late(late_runs: int, verdict: 
     results, summary = run(make_case(timed))
     assert [result.verdict for result in results.values()] == [verdict]
     assert (runs, summary.ran) == (2, 1)
+
+
+def test_the_last_line_counts_every_verdict_and_shows_rare_ones_only_when_there() -> None:
+    session = Session(
+        address=Address(host="127.0.0.1", port=1),
+        cases=[],
+        patience=Patience(),
+        findings=Findings(),
+        options=Options(),
+        on_result=lambda _result: None,
+        library={},
+    )
+    assert "flaky" not in session.summary(seconds=0, interrupted=False).line()
+    session.results = [
+        Result(id="X", title="", requirement="FRM-001", level="MUST", verdict=verdict, seconds=0)
+        for verdict in Verdict
+    ]
+    line = session.summary(seconds=0, interrupted=False).line()
+    assert line.startswith("selected 1 / ran 8 / passed 1 / failed 1 / warnings 1")
+    assert line.endswith("flaky 1 / expected failures 1 / unexpected passes 1 / suite errors 1")

@@ -90,11 +90,11 @@ class JunitReport:
         ):
             ET.SubElement(properties, "property", name=name, value=clean(value))
         message = clean(result.reason)
-        if result.verdict is Verdict.FAIL:
+        if result.verdict in (Verdict.FAIL, Verdict.FLAKY, Verdict.XPASS):
             ET.SubElement(case, "failure", message=message, type=known.level)
         elif result.verdict in (Verdict.INCONCLUSIVE, Verdict.ERROR):
             ET.SubElement(case, "error", message=message, type=result.verdict.value)
-        elif result.verdict is Verdict.NOT_APPLICABLE:
+        elif result.verdict in (Verdict.NOT_APPLICABLE, Verdict.XFAIL):
             ET.SubElement(case, "skipped", message=message)
         if result.verdict not in (Verdict.PASS, Verdict.NOT_APPLICABLE):
             output = ET.SubElement(case, "system-out")

@@ -16,7 +16,10 @@ from muxwire_conformance.verdict import Result, Verdict
 _COLOURS = {
     Verdict.PASS: "32",
     Verdict.FAIL: "31;1",
+    Verdict.FLAKY: "35;1",
     Verdict.WARN: "33",
+    Verdict.XFAIL: "33",
+    Verdict.XPASS: "31;1",
     Verdict.NOT_APPLICABLE: "2",
     Verdict.INCONCLUSIVE: "35",
     Verdict.ERROR: "31;1",
