@@ -13,6 +13,7 @@ from muxwire_spec import soundness
 from muxwire_spec.emit import (
     conversations,
     data,
+    driver,
     prose,
     python_codec,
     python_machines,
@@ -37,6 +38,7 @@ EMITTERS: tuple[Callable[[Spec], dict[str, bytes]], ...] = (
     python_machines.emit,
     python_codec.emit,
     data.emit_spec,
+    driver.emit,
     vectors.emit,
     conversations.emit,
 )

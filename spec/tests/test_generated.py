@@ -40,6 +40,7 @@ ONE_OF_EACH = (
     "reference/muxwire/_generated/codec.py",
     "spec/muxwire_spec/data/spec.json",
     "spec/muxwire_spec/data/requirements.json",
+    "spec/muxwire_spec/data/wmx-driver-1.schema.json",
     "spec/vectors/frames.json",
     "spec/vectors/README.md",
     "spec/vectors/streams/golden.json",

@@ -30,7 +30,9 @@ _README = """\
 `spec.json` is the machine-readable specification for programs in any language. It is one object
 of the form Spec. `requirements.json` is a list of the requirement blocks of the prose: `id`,
 `level`, `parties`, `observability` with its `reason`, `text`, a `checksum` of these, and the
-`file` and `line` of the block.
+`file` and `line` of the block. `wmx-driver-1.schema.json` is the JSON Schema of a line between a
+tester and the driver of a client (section 19.4); its definitions `op` and `event` are the two
+directions, and each operation and each event has a definition of its name.
 
 Octets are strings of hex digits (type `hex`). Integers are exact and can have up to 64 bits, so a
 reader that knows floating point numbers only needs another one. A type with `| null` can be

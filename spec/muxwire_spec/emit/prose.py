@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Mapping
 
 from muxwire_spec import model as ir
-from muxwire_spec.emit import tables
+from muxwire_spec.emit import driver, tables
 from muxwire_spec.emit.diagram import diagram
 from muxwire_spec.emit.vectors import vector_table
 from muxwire_spec.requirements import fenced
@@ -107,6 +107,10 @@ def _table(spec: ir.Spec, subject: str) -> str:
     return _TABLES[subject](spec)
 
 
+def _driver(_: ir.Spec, subject: str) -> str:
+    return _DRIVER[subject]()
+
+
 _TABLES: dict[str, Callable[[ir.Spec], str]] = {
     "classes": tables.classes,
     "constants": tables.constants,
@@ -114,8 +118,10 @@ _TABLES: dict[str, Callable[[ir.Spec], str]] = {
     "frames": tables.frames,
     "vectors": vector_table,
 }
+_DRIVER: dict[str, Callable[[], str]] = {"grammar": driver.grammar, "features": driver.features}
 _REGIONS: dict[str, Callable[[ir.Spec, str], str]] = {
     "diagram": _diagram,
+    "driver": _driver,
     "fields": _fields,
     "machine": _machine,
     "registry": _registry,
