@@ -58,6 +58,7 @@ VALID = """
 {"event": "synced", "id": 7}
 {"event": "unsupported", "op": "pause", "ref": "r1", "feature": "pause"}
 {"event": "invalid", "op": null, "message": "no JSON"}
+{"event": "invalid", "op": "send", "ref": "r1", "message": "END_STREAM was sent"}
 {"event": "closed"}
 """
 
