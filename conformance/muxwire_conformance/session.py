@@ -9,6 +9,7 @@ Rules of this file:
   the target is alive and still the same process.
 * When the target is gone, what is left is INCONCLUSIVE and says during which case it went.
 * A case for which the judge itself was too late is run once more, alone at the end.
+* A failure is confirmed by running the case again, alone; see ``confirm``.
 * Everything has an end: each case, and the whole run.
 """
 
@@ -25,6 +26,7 @@ from typing import Any
 
 from muxwire_conformance import wire
 from muxwire_conformance.case import Case, CaseFunction
+from muxwire_conformance.confirm import LEAST_TIME, settle
 from muxwire_conformance.context import Context
 from muxwire_conformance.patience import Patience
 from muxwire_conformance.preflight import Findings
@@ -57,6 +59,7 @@ class Options:
     seed: int = 0
     stop_at_first: bool = False
     max_time: float = 600.0
+    confirm: int = 0  # times; 0 takes each failure at its word
 
 
 @dataclass(slots=True, kw_only=True)
@@ -141,6 +144,9 @@ class Session:
         self._library = library
         self._outcomes: dict[str, asyncio.Future[Result]] = {}
         self._again: list[Case] = []
+        self._doubtful: list[tuple[Case, Result]] = []
+        self._began = time.monotonic()
+        self._spent_confirming = 0.0
         self._sightings: dict[str, _Sightings] = {}
         self._held_back: dict[str, Result] = {}
         self._stopping = False
@@ -155,15 +161,18 @@ class Session:
         Cancel the task that runs this to interrupt: what is finished stays reported.
         """
         lag = asyncio.create_task(self._watch_own_loop())
+        self._began = time.monotonic()
         try:
             async with asyncio.timeout(self.options.max_time or None):
                 await self._run_all()
         except TimeoutError:
+            self._report_doubtful()
             reason = f"the run was over after {self.options.max_time:g} s"
             for one in self._unfinished():
                 self._report(one, self._not_run(one, reason))
         finally:
             lag.cancel()
+            self._report_doubtful()
             self._report_every_frame()
 
     async def _run_all(self) -> None:
@@ -171,13 +180,20 @@ class Session:
         timed = iter([one for one in self.cases if one.timed and not one.exclusive])
         others = iter([one for one in self.cases if not one.timed and not one.exclusive])
         if jobs == 1:
-            await self._work(itertools.chain(timed, others))
+            await self._work(itertools.chain(timed, others), alone=True)
         else:
             await _gather([self._work(queue) for queue in (timed, others) for _ in range(jobs)])
-        await self._work(iter([one for one in self.cases if one.exclusive]))
-        await self._work(iter(self._again), again=True)
+        while self._doubtful:
+            one, first = self._doubtful[0]
+            result = await self._confirm(one, first, alone=False)
+            del self._doubtful[0]
+            self._report(one, result)
+        await self._work(iter([one for one in self.cases if one.exclusive]), alone=True)
+        await self._work(iter(self._again), alone=True, again=True)
 
-    async def _work(self, queue: Iterable[Case], *, again: bool = False) -> None:
+    async def _work(
+        self, queue: Iterable[Case], *, alone: bool = False, again: bool = False
+    ) -> None:
         for one in queue:
             if self._stopping:
                 return
@@ -187,7 +203,32 @@ class Session:
                 del self._outcomes[one.id]
                 self._again.append(one)
                 continue
+            if result.verdict is Verdict.FAIL and self.options.confirm and not alone:
+                self._doubtful.append((one, result))
+                self._stopping = self._stopping or self.options.stop_at_first
+                continue
+            if result.verdict is Verdict.FAIL and self.options.confirm:
+                result = await self._confirm(one, result, alone=True)
             self._report(one, result)
+
+    async def _confirm(self, one: Case, first: Result, *, alone: bool) -> Result:
+        """Run a case that failed again, as often as was asked for and time allows."""
+        again: list[Result] = []
+        while len(again) < self.options.confirm and self._may_confirm() and not self.gone:
+            started = time.monotonic()
+            again.append(await self._judge(one))
+            self._spent_confirming += time.monotonic() - started
+        return settle(first, again, alone=alone)
+
+    def _may_confirm(self) -> bool:
+        judging = time.monotonic() - self._began - self._spent_confirming
+        return self._spent_confirming < max(LEAST_TIME, judging)
+
+    def _report_doubtful(self) -> None:
+        """Report failures that there was no time to confirm."""
+        for one, result in self._doubtful:
+            self._report(one, result)
+        self._doubtful.clear()
 
     def _report(self, one: Case, result: Result) -> None:
         if one.id.endswith("/" + EVERY_FRAME):

@@ -131,6 +131,7 @@ class Result:
     """What one case came to, with the evidence.
 
     ``watched`` names the always-on rule that a received frame broke, if nothing else was wrong.
+    ``attempts`` are the verdicts of all runs of a case that failed and was run again.
     """
 
     id: str
@@ -152,6 +153,7 @@ class Result:
     unreachable: bool = False
     late: bool = False
     rerun: str = ""
+    attempts: list[Verdict] = field(default_factory=list)
 
     @property
     def area(self) -> str:

@@ -78,6 +78,14 @@ def add_run(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--jobs", type=jobs, default=8, metavar="N", help="cases at once (default: %(default)s)"
     )
+    group.add_argument(
+        "--confirm",
+        type=times,
+        default=2,
+        metavar="N",
+        help="run each failure again so often, alone, to tell FAIL from FLAKY"
+        " (default: %(default)s)",
+    )
     group.add_argument("--seed", type=seed, default=None, help="seed of ids and payloads")
     group.add_argument("--strict", action="store_true", help="warnings make the exit code 1")
     group.add_argument("-x", dest="stop", action="store_true", help="stop at the first failure")
@@ -92,6 +100,7 @@ def run_options(arguments: argparse.Namespace) -> Options:
         seed=drawn if arguments.seed is None else arguments.seed,
         stop_at_first=arguments.stop,
         max_time=arguments.max_time,
+        confirm=arguments.confirm,
     )
 
 
@@ -132,6 +141,13 @@ def jobs(text: str) -> int:
     """Read how many cases run at once."""
     if not text.isdecimal() or not 1 <= int(text) <= 256:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1 to 256")
+    return int(text)
+
+
+def times(text: str) -> int:
+    """Read how often something is done."""
+    if not text.isdecimal() or int(text) > 100:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 to 100")
     return int(text)
 
 

@@ -84,6 +84,7 @@ class JsonReport:
             "rule": known.text,
             "source": known.source,
             "reason": result.reason,
+            "attempts": [verdict.value for verdict in result.attempts],
             "expected": result.expected,
             "actual": result.actual,
             "violations": [
