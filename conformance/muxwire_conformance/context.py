@@ -41,7 +41,8 @@ class Context:
         twin_run: True while the legal form of a negative case runs.
         checks: The checks emitted so far.
         violations: Always-on rules that received frames broke.
-        bug: What went wrong in the judge itself while it read.
+        bug: What went wrong in the judge itself while it read, or wrote what it must not.
+        violating: True once the case has picked a bad value: its own side is judged no more.
     """
 
     def __init__(
@@ -67,6 +68,7 @@ class Context:
         self.violations: list[Violation] = []
         self.connections: list[Connection] = []
         self.bug: Exception | None = None
+        self.violating = False
 
     # -- checks ----------------------------------------------------------------------------
 
@@ -126,6 +128,7 @@ class Context:
     def pick(self, bad: _T, good: _T) -> _T:
         """Return the bad value, or the good one in the run of the twin."""
         self.require_twin()
+        self.violating = self.violating or not self.twin_run
         return good if self.twin_run else bad
 
     # -- connections -----------------------------------------------------------------------

@@ -23,12 +23,13 @@ from typing import TYPE_CHECKING, NoReturn, Unpack
 from muxwire_spec.registries import SETTINGS
 
 from muxwire_conformance import wire
+from muxwire_conformance.client_invariants import ClientWatcher
 from muxwire_conformance.invariants import Watcher
 from muxwire_conformance.outgoing import Outgoing
 from muxwire_conformance.stream import Stream
 from muxwire_conformance.transcript import Transcript
 from muxwire_conformance.transport import End, EndKind, Transport
-from muxwire_conformance.verdict import CheckFailed, Unprepared, Violation
+from muxwire_conformance.verdict import CheckFailed, SuiteError, Unprepared, Violation
 from muxwire_conformance.wire import Fault, Frame, HeaderFields, Override, Preface
 
 if TYPE_CHECKING:
@@ -44,6 +45,9 @@ JUDGE_SETTINGS: Mapping[str, int] = {
     "IDLE_TIMEOUT_MS": 60_000,
 }
 """What the judge announces unless a case says otherwise; a grease setting is always added."""
+
+OWN_FRAMES = 1_000
+"""So many frames of the judge's own are held to the rules on each connection."""
 
 STATS = (
     *("active", "peak", "opened", "cancelled", "connections"),
@@ -64,6 +68,8 @@ class Connection:
         self.patience: Patience = context.patience
         self.transcript = Transcript(label=label, started=transport.opened_at)
         self.watcher = Watcher()
+        self.own = ClientWatcher(tester=True)
+        self._own_parser: wire.Parser | None = wire.Parser()
         self.auto_pong = True
         self.auto_credit = True
         self.auto_heartbeat = True
@@ -153,6 +159,8 @@ class Connection:
             self._fences[frame.payload] = frame.at
             return
         elif frame.type == wire.RESPONSE:
+            if frame.end:
+                self.own.finished(frame.request_id)
             self.received_cost += frame.cost
             stream = self.streams.get(frame.request_id)
             if stream is not None:
@@ -172,6 +180,7 @@ class Connection:
 
     def _learn(self, frame: Frame) -> None:
         self.settings_frame = frame
+        self.own.announced(frame.settings or [])
         for number, value in frame.settings or ():
             name = wire.SETTING_NAMES.get(number)
             if name is not None:
@@ -182,6 +191,7 @@ class Connection:
         self._beat_later()
 
     def _credited(self, request_id: bytes, limit: int) -> None:
+        self.own.credited(request_id, limit)
         if request_id == wire.CONNECTION_ID:
             self.send_limit = max(self.send_limit, limit)
         elif request_id in self.streams:
@@ -231,8 +241,27 @@ class Connection:
         now = time.monotonic()
         self._last_sent = now
         self.transcript.sent(data, now, marked=marked, note=note)
+        self._referee_own(data, now, on_purpose=marked)
         self._outgoing.feed(data)
         self.transport.write(data)
+
+    def _referee_own(self, data: bytes, now: float, *, on_purpose: bool) -> None:
+        """Hold the judge to the rules until it breaks one on purpose, or floods the target."""
+        flood = self.own.frames > OWN_FRAMES
+        if on_purpose or flood or self.context.violating or self._own_parser is None:
+            self._own_parser = None
+            return
+        for item in self._own_parser.feed(data, now):
+            faults = [] if isinstance(item, Preface) else self.own.frame(item)
+            for fault in faults:
+                self._own_fault(fault)
+        if self._own_parser is not None and self._own_parser.lost is not None:
+            self._own_fault(self._own_parser.lost)
+
+    def _own_fault(self, fault: Fault) -> None:
+        text = f"the judge itself broke {fault.requirement} without saying so: {fault.text}"
+        self.context.bug = self.context.bug or SuiteError(text)
+        self._own_parser = None
 
     def _note_sent(
         self, kind: int, subtype: int, flags: int, length: int, request_id: bytes, body: bytes

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Protocol
 
 from muxwire_spec import frames as layouts
 from muxwire_spec.model import FrameKind
@@ -21,6 +20,7 @@ from muxwire_spec.registries import (
 )
 
 from muxwire_conformance import wire
+from muxwire_conformance.client_invariants import MOST_REQUESTS, Note
 from muxwire_conformance.wire import Fault, Frame, Preface
 
 WATCHED: tuple[str, ...] = (
@@ -69,12 +69,6 @@ def _lower_kinds() -> dict[tuple[int, int | None], FrameKind]:
 KINDS = _lower_kinds()
 
 
-class _Note(Protocol):
-    """Takes a fault: requirement, text and perhaps the field that shows it."""
-
-    def __call__(self, requirement: str, text: str, field: str = "") -> None: ...
-
-
 @dataclass(slots=True)
 class _Direction:
     """What is known of the RESPONSE direction of one request."""
@@ -97,6 +91,7 @@ class Watcher:
         self.connection_limit = setting("CONNECTION_WINDOW").assumed
         self._connection_cost = 0
         self._directions: dict[bytes, _Direction] = {}
+        self._forgot = False
         self._frames = 0
         self._settings_seen = 0
         self._acks_seen = 0
@@ -109,6 +104,14 @@ class Watcher:
         if request_id not in self._directions:
             limit = self.settings["INITIAL_STREAM_WINDOW"]
             self._directions[request_id] = _Direction(limit=limit)
+            if len(self._directions) > MOST_REQUESTS:
+                self._forget()
+
+    def _forget(self) -> None:
+        over = next((id for id, one in self._directions.items() if one.ended), None)
+        if over is not None:
+            del self._directions[over]
+            self._forgot = True
 
     def announced(self, pairs: list[tuple[int, int]]) -> None:
         """Note the judge's SETTINGS; values below a floor do not lower what is allowed."""
@@ -164,7 +167,7 @@ class Watcher:
             self._last_ordinal = last
         return faults
 
-    def _order(self, seen: Frame, fault: _Note) -> None:
+    def _order(self, seen: Frame, fault: Note) -> None:
         is_settings = seen.type == wire.CONTROL and seen.subtype == wire.SETTINGS_SUBTYPE
         is_goaway = seen.type == wire.CONTROL and seen.subtype == wire.GOAWAY
         is_ack = seen.type == wire.CONTROL and seen.subtype == wire.SETTINGS_ACK
@@ -181,7 +184,7 @@ class Watcher:
         elif self._acks_seen == 0 and self._frames > 0 and not is_goaway:
             fault("HSK-007", f"{seen.name} came before SETTINGS_ACK", "type")
 
-    def _header(self, seen: Frame, kind: FrameKind, fault: _Note) -> None:
+    def _header(self, seen: Frame, kind: FrameKind, fault: Note) -> None:
         if "worker" not in kind.senders:
             fault("TYP-001", f"a worker must not send {seen.name}")
         if seen.flags & 0xF0:
@@ -205,7 +208,7 @@ class Watcher:
         elif seen.length > wire.MAX_CONTROL:
             fault("PAY-001", f"{seen.name} has {seen.length} octets")
 
-    def _response(self, seen: Frame, fault: _Note) -> None:
+    def _response(self, seen: Frame, fault: Note) -> None:
         if seen.end and seen.more:
             fault("TYP-002", "END_STREAM and MORE are both set")
         if seen.is_error and (not seen.end or seen.meta or seen.more):
@@ -220,8 +223,10 @@ class Watcher:
             if len(set(keys)) < len(keys):
                 fault("PAY-005", "a header key is repeated")
         direction = self._directions.get(seen.request_id)
+        if direction is None and self._forgot:
+            return
         if direction is None:
-            fault("RID-004", "the judge never opened this request id", "request_id")
+            fault("RID-004", "the client never opened this request id", "request_id")
             self.opened(seen.request_id)
             direction = self._directions[seen.request_id]
         if direction.ended:
@@ -239,7 +244,7 @@ class Watcher:
             text = f"the connection cost {self._connection_cost} is above {self.connection_limit}"
             fault("FLW-001", text, "payload_length")
 
-    def _values(self, pairs: list[tuple[int, int]], fault: _Note) -> None:
+    def _values(self, pairs: list[tuple[int, int]], fault: Note) -> None:
         seen: set[int] = set()
         for number, value in pairs:
             if number in seen:

@@ -176,12 +176,12 @@ def test_a_violation_that_goes_unpunished_fails_without_waiting() -> None:
 
 
 def test_a_negative_case_without_a_working_twin_proves_nothing() -> None:
-    async def wrong_in_both_forms(ctx: Context) -> None:
+    async def ends_in_both_forms(ctx: Context) -> None:
         conn = await ctx.ready()
-        conn.violate(BAD_FRAME, instead_of=wire.ping(b"short"))
+        conn.violate(BAD_FRAME, instead_of=wire.goaway("INTERNAL_ERROR"))
         await conn.expect_connection_error("PROTOCOL_ERROR")
 
-    one = make_case(wrong_in_both_forms, checks=("goaway", "end"), twin=SAME)
+    one = make_case(ends_in_both_forms, checks=("goaway", "end"), twin=SAME)
     result = only(run(one)[0])
     assert result.verdict is Verdict.INCONCLUSIVE
     assert "twin" in result.reason

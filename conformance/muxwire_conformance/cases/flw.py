@@ -659,6 +659,8 @@ async def stalled_streams(ctx: Context) -> None:
         f"{number} streams with windows of {share} are too much to fill",
     )
     for _ in range(number):
+        room = await connection_credit(conn, OPEN_COST, ctx.patience.seconds)
+        ctx.check("credit", room >= OPEN_COST, expected="connection credit to open", actual=room)
         stream = conn.open("conformance.sink", {"stall": True}, end=False)
         for length in pieces(share - stream.sent_cost, min(known["MAX_FRAME_SIZE"], 65_536)):
             cost = length + wire.HEADER_SIZE

@@ -271,6 +271,7 @@ async def ack_with_payload(ctx: Context) -> None:
     """A SETTINGS_ACK with a payload is a connection error FRAME_SIZE_ERROR."""
     conn = await ctx.connect()
     conn.send(wire.preface(), conn.settings())
+    await conn.expect("SETTINGS")
     conn.violate(wire.settings_ack(b"\0"), instead_of=wire.settings_ack())
     await conn.expect_connection_error("FRAME_SIZE_ERROR")
 
