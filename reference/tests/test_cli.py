@@ -49,7 +49,7 @@ def invoke(*arguments: str) -> Result:
 # -- options ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("command", [[], ["serve"], ["call"]])
+@pytest.mark.parametrize("command", [[], ["serve"], ["call"], ["driver"]])
 @pytest.mark.parametrize("option", ["--help", "-h"])
 def test_help_has_examples(command: list[str], option: str) -> None:
     result = invoke(*command, option)

@@ -225,6 +225,13 @@ class ClientConnection(Connection[ClientRequest]):
         request.queue.end()
         self._schedule(request)
 
+    def unsent(self, request_id: bytes) -> int | None:
+        """Return how many of its messages are not handed over whole; None if it is over."""
+        request = self._requests.get(request_id)
+        if request is None:
+            return None
+        return sum(map(_is_message, (*request.early, *request.queue.entries)))
+
     def stop(self, request_id: bytes, reason: int = ErrorCode.CANCELLED) -> None:
         """Ask the worker to finish early and well.  No effect on a request that is over.
 
@@ -701,3 +708,9 @@ def _opening(block: bytes, data: bytes | None, end: bool) -> list[tuple[bytes, b
     if data is not None or end:
         return [(block, b"", 0), (b"", b"", last)]
     return [(block, b"", 0)]
+
+
+def _is_message(piece: tuple[bytes, bytes, int]) -> bool:
+    """Say whether a piece of the queue is a message, or the rest of one (MSG-002)."""
+    block, data, last = piece
+    return bool(data) or bool(block) == bool(last)

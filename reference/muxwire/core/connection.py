@@ -143,6 +143,12 @@ class Connection(ABC, Generic[R]):
             self._eof_code(), CloseAction.CLOSE, requirement, message, by_peer=not requirement
         )
 
+    def abort(self, now: float) -> None:
+        """End the connection at once; the driver resets it."""
+        self._now = now
+        if not self._closing.action:
+            self._abort("", "reset by this side")
+
     def data_to_send(self, now: float) -> bytes:
         """Return the next batch of octets to write, or ``b""`` when there is none now.
 

@@ -8,14 +8,16 @@ order.  Retries are the flight's business.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import random
 import ssl
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
-from muxwire._generated.registries import ErrorCode
+from muxwire._generated.registries import BACKOFF_BASE_MS, BACKOFF_CAP_MS, ErrorCode
 from muxwire.core.client import ClientConnection
 from muxwire.core.config import Config
 from muxwire.core.counters import Counters
@@ -30,11 +32,14 @@ from muxwire.errors import (
 from muxwire.handlers import check_message, encode_headers, encode_text
 from muxwire.tcp.address import parse
 from muxwire.tcp.flight import Flight
-from muxwire.tcp.link import Link, dial
-from muxwire.tcp.stream import Answer, Inbox, Sink, Stream
+from muxwire.tcp.link import Link, Milestone, dial
+from muxwire.tcp.stream import Answer, Exchange, Inbox, RequestSink, Stream
 from muxwire.tcp.tls import check_context
 
 Headers = Iterable[tuple[str, str]]
+
+Observer = Callable[[int, str, Milestone], None]
+"""Hears what happens to connections: the number of the dial from 1, its target, and what."""
 
 CLOSE_WAIT = 5.0
 """Seconds that an orderly close waits for running requests."""
@@ -106,7 +111,25 @@ class Connecting:
 
 
 class Client:
-    """A client of one or several workers.  Make it with `connect`."""
+    """A client of one or several workers.  Make it with `connect`, or make it and `dial`.
+
+    Args:
+        targets: As for `connect`, like the next five.
+        config: Options of each connection.
+        connections: Connections to each worker.
+        recover: Redial, and retry.
+        wait: Seconds that a request may wait for a connection.
+        tls: Context for TLS.
+        pipeline: Send requests before the handshake is complete.  That saves a round trip; if the
+            handshake then fails, they are AMBIGUOUS (HSK-010).
+        backoff: Base and cap of the delays between dials, seconds.  Other values than these are
+            for tests (REC-004).
+        observer: Hears what happens to each connection.
+        on_written: Called whenever frames have been handed to a transport.
+
+    Raises:
+        InvalidArgument: a target is not an address, or a number is out of range.
+    """
 
     def __init__(
         self,
@@ -116,6 +139,11 @@ class Client:
         recover: bool,
         wait: float,
         tls: ssl.SSLContext | None = None,
+        *,
+        pipeline: bool = False,
+        backoff: tuple[float, float] = (BACKOFF_BASE_MS / 1000, BACKOFF_CAP_MS / 1000),
+        observer: Observer | None = None,
+        on_written: Callable[[], None] | None = None,
     ) -> None:
         if not targets:
             raise InvalidArgument("connect wants at least one target")
@@ -128,9 +156,14 @@ class Client:
         self.config = config
         self.tls = tls
         self.recover = recover
+        self.pipeline = pipeline
+        self.backoff = backoff
+        self.on_written = on_written
         self.counters = Counters()
         self.uniform = random.uniform
         self._wait = wait
+        self._observer = observer
+        self._dials = itertools.count(1)
         self._loop = asyncio.get_running_loop()
         self._slots = [_Slot(self, target) for target in targets for _ in range(connections)]
         self._targets = frozenset(targets)
@@ -147,10 +180,9 @@ class Client:
         Raises:
             ConnectError: no connection came about; it is the first one's error.
         """
-        for slot in self._slots:
-            slot.start()
+        self.dial()
         try:
-            while not any(slot.link for slot in self._slots):
+            while not any(slot.link is not None and slot.link.usable for slot in self._slots):
                 if all(slot.error is not None for slot in self._slots):
                     raise self._slots[0].error or ConnectError("no connection")
                 self._changed.clear()
@@ -159,6 +191,11 @@ class Client:
             await self.close(0.0)
             raise
         return self
+
+    def dial(self) -> None:
+        """Begin to dial every slot.  Requests wait until there is a connection."""
+        for slot in self._slots:
+            slot.start()
 
     # -- requests
 
@@ -187,8 +224,10 @@ class Client:
             ConnectionClosed: the client is closed, or its connection is over and not redialled.
         """
         answer = Answer()
-        flight = self._launch(answer, subject, data, True, headers, timeout, idempotent)
-        answer.exchange = flight
+        flight = answer.exchange = self._flight(
+            answer, subject, data, True, headers, timeout, idempotent, awaiting=True
+        )
+        self._launch(flight)
         try:
             return await answer.future
         except asyncio.CancelledError:
@@ -222,18 +261,60 @@ class Client:
         """
         inbox = Inbox()
         whole = data is not None if end is None else end
-        flight = self._launch(inbox, subject, data, whole, headers, timeout, idempotent)
+        flight = self._flight(
+            inbox, subject, data, whole, headers, timeout, idempotent, awaiting=False
+        )
+        self._launch(flight)
         return Stream(flight, inbox)
 
-    def _launch(
+    def open(
         self,
-        sink: Sink,
+        sink: RequestSink,
+        subject: str,
+        data: bytes | None,
+        *,
+        end: bool,
+        headers: Headers = (),
+        timeout: float | None = None,
+        idempotent: bool = False,
+        awaiting: bool = True,
+    ) -> Exchange:
+        """Start a request whose events go to a sink: what `call` and `stream` are made of.
+
+        The sink gives back the cost of each message once it has taken it.  What only the worker's
+        limits forbid is told to the sink, possibly before this returns.
+
+        Args:
+            sink: Takes the events.
+            subject: What to ask for.
+            data: The first request message, or None for none yet.
+            end: Whether `data` is all.
+            headers: Pairs of key and value.
+            timeout: Seconds that the request may take, over all attempts.
+            idempotent: Running the request twice does no harm.
+            awaiting: The sink waits for a message; see `Exchange.awaiting`.
+
+        Raises:
+            InvalidArgument: subject, headers or timeout are not allowed.
+            ConnectionClosed: the client is closed, or its connection is over and not redialled.
+        """
+        flight = self._flight(
+            sink, subject, data, end, headers, timeout, idempotent, awaiting=awaiting
+        )
+        self._await_link(flight)
+        return flight
+
+    def _flight(
+        self,
+        sink: RequestSink,
         subject: str,
         data: bytes | None,
         end: bool,
         headers: Headers,
         timeout: float | None,
         idempotent: bool,
+        *,
+        awaiting: bool,
     ) -> Flight:
         if timeout is not None and not 0 < timeout <= MAX_TIMEOUT:
             raise InvalidArgument(f"timeout {timeout} is not above 0 and up to {MAX_TIMEOUT:g}")
@@ -248,21 +329,28 @@ class Client:
             headers=encode_headers(headers),
             deadline=None if timeout is None else self.now() + timeout,
             idempotent=idempotent,
+            awaiting=awaiting,
         )
         if self._closed:
             raise self._over()
         self._budget.first(self.now())
+        return flight
+
+    def _launch(self, flight: Flight) -> None:
         link = self._pick(flight)
-        if link is not None:
+        if link is None:
+            self._await_link(flight)
+        else:
             flight.begin(link)
             self._flights.add(flight)
-            return flight
-        if not (self.recover or self._dialling):
+
+    def _await_link(self, flight: Flight) -> None:
+        """Let a flight begin as soon as there is a link for it."""
+        if not (self.recover or self._dialling or self.connections):
             raise self._over()
         open_metadata(0, 0, flight.subject, flight.headers)
         self._flights.add(flight)
         self.queue(flight, 0.0)
-        return flight
 
     # -- the connections
 
@@ -292,11 +380,15 @@ class Client:
         times = [link.round_trip for link in self._links()]
         return min((time for time in times if time is not None), default=None)
 
-    async def close(self, wait: float = CLOSE_WAIT) -> None:
-        """Open nothing more, give running requests `wait` seconds, close (CLS-009)."""
+    async def close(self, wait: float | None = CLOSE_WAIT) -> None:
+        """Open nothing more, give running requests `wait` seconds, close (CLS-009).
+
+        None waits as long as they take.  A second call with fewer seconds cuts the first short.
+        """
         self._closed = True
-        while self._waiting:
-            self._waiting.popleft().fail_with(ErrorCode.CANCELLED, "the client is closed")
+        for flight in [flight for flight in self._flights if not flight.flying]:
+            self.forget(flight)
+            flight.fail_with(ErrorCode.CANCELLED, "the client is closed")
         for slot in self._slots:
             slot.stop()
         await asyncio.gather(*(link.close(wait) for link in self._links()))
@@ -436,6 +528,15 @@ class Client:
 
     # -- what slots tell
 
+    def next_dial(self) -> int:
+        """Number a dial."""
+        return next(self._dials)
+
+    def observe(self, dial: int, target: str, milestone: Milestone) -> None:
+        """Pass on what happens to a connection."""
+        if self._observer is not None:
+            self._observer(dial, target, milestone)
+
     def link_up(self) -> None:
         """Give the new link to those who wait."""
         self._changed.set()
@@ -470,7 +571,7 @@ class _Slot:
     def __init__(self, client: Client, target: str) -> None:
         self._client = client
         self._target = target
-        self._backoff = Backoff(client.uniform)
+        self._backoff = Backoff(client.uniform, *client.backoff)
         self._task: asyncio.Task[None] | None = None
         self._left = asyncio.Event()
         self.link: Link | None = None
@@ -493,15 +594,12 @@ class _Slot:
         delay = 0.0
         while True:
             await asyncio.sleep(delay)
+            link = self._new_link()
             try:
-                link = await dial(
-                    self._target,
-                    self._client.config,
-                    self._on_change,
-                    self._backoff.reset,
-                    self._client.tls,
-                    self._client.counters,
-                )
+                await dial(link, self._client.tls)
+                if link.early:
+                    self._offer(link)
+                await link.handshaken()
             except ConnectError as error:
                 self.error = error
                 self.dialling = self._client.recover
@@ -517,16 +615,32 @@ class _Slot:
 
     async def _hold(self, link: Link) -> float:
         """Offer a link until it takes no more requests; return the seconds until the next dial."""
-        self.link, self.dialling = link, False
-        self._left.clear()
         proven = asyncio.get_running_loop().call_later(_PROVEN_AFTER, self._backoff.reset)
-        self._client.link_up()
+        self._offer(link)
         try:
             if link.accepting:
                 await self._left.wait()
         finally:
             proven.cancel()
         return 0.0 if link.draining else self._backoff.next()
+
+    def _new_link(self) -> Link:
+        client = self._client
+        return Link(
+            self._target,
+            client.config,
+            self._on_change,
+            self._backoff.reset,
+            client.counters,
+            early=client.pipeline,
+            observe=partial(client.observe, client.next_dial(), self._target),
+            on_written=client.on_written,
+        )
+
+    def _offer(self, link: Link) -> None:
+        self.link, self.dialling = link, False
+        self._left.clear()
+        self._client.link_up()
 
     def _on_change(self, link: Link) -> None:
         """Give up a link that takes no more requests."""
@@ -536,5 +650,5 @@ class _Slot:
             self.link, self.last = None, link
             self.dialling = self._client.recover
             self._left.set()
-        if link.usable:
+        if link.usable or link.early:
             self._client.link_down(link)

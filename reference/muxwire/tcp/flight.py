@@ -28,7 +28,7 @@ from muxwire.errors import (
 )
 from muxwire.handlers import check_message
 from muxwire.tcp.link import Link, code_name
-from muxwire.tcp.stream import Inbox, Sink, let_go
+from muxwire.tcp.stream import Inbox, RequestSink, let_go
 
 if TYPE_CHECKING:
     from muxwire.tcp.client import Client
@@ -55,11 +55,13 @@ class Flight:
 
     __slots__ = (
         "_attempts",
+        "_awaiting",
         "_client",
         "_delivered",
         "_end_sent",
         "_ended",
         "_flying",
+        "_given",
         "_idempotent",
         "_kept",
         "_link",
@@ -80,7 +82,7 @@ class Flight:
     def __init__(
         self,
         client: Client,
-        sink: Sink,
+        sink: RequestSink,
         subject: bytes,
         data: bytes | None,
         *,
@@ -88,6 +90,7 @@ class Flight:
         headers: Sequence[tuple[bytes, bytes]],
         deadline: float | None,
         idempotent: bool,
+        awaiting: bool,
     ) -> None:
         self._client = client
         self._sink = sink
@@ -97,10 +100,12 @@ class Flight:
         self._kept = 0 if data is None else len(data)
         self._ended = end
         self._idempotent = idempotent
+        self._awaiting = awaiting
         self._attempts = _NONE_YET
         self._link: Link | None = None  # of the current attempt, or of the last
         self._flying = False
-        self._poured = 0
+        self._poured = 0  # of the messages that are kept
+        self._given = 0  # of all messages, in this attempt
         self._end_sent = False
         self._delivered = 0
         self._stop_reason: int | None = None
@@ -112,6 +117,14 @@ class Flight:
         self.request_id = b""
 
     # -- attempts
+
+    @property
+    def sent(self) -> int:
+        """Messages of the current attempt that were handed to the transport whole."""
+        if self._link is None or not self._flying:
+            return 0
+        unsent = self._link.unsent(self.request_id)
+        return 0 if unsent is None else self._given - unsent
 
     def begin(self, link: Link) -> None:
         """Make an attempt on a link that accepts requests.
@@ -134,10 +147,11 @@ class Flight:
             headers=headers,
             timeout_ms=self._timeout_ms(),
             idempotent=self._idempotent,
+            awaiting=self._awaiting,
         )
         self._link = link
         self._flying = True
-        self._poured = 0 if first is None else 1
+        self._poured = self._given = 0 if first is None else 1
         self._end_sent = whole
         if self._stop_reason is not None:
             link.stop(self.request_id, self._stop_reason)
@@ -158,6 +172,7 @@ class Flight:
             if not self._link.send(self.request_id, self._messages[self._poured], end=last):
                 return False
             self._poured += 1
+            self._given += 1
             self._end_sent = last
         if self._ended and not self._end_sent:
             self._end_sent = True
@@ -194,6 +209,9 @@ class Flight:
         """Go on sending; let the caller go on when all it gave is with the link."""
         try:
             room = self._pour()
+        except MessageTooLarge as error:
+            self.refuse(error)
+            return
         except LocalProtocolError:
             return  # it is over; its last event is on the way
         if room:
@@ -224,7 +242,9 @@ class Flight:
         if not self._may_go_on(ended):
             self.fail(error)
             return
-        delay = retry_delay(ended, self._attempts.begun + 1, self._client.uniform)
+        attempt = self._attempts.begun + 1
+        delay = retry_delay(ended, attempt, self._client.uniform)
+        self._sink.on_retry(ended, attempt, delay)
         self._client.queue(self, delay)
 
     def _may_go_on(self, ended: Failure) -> bool:
@@ -265,12 +285,19 @@ class Flight:
         """Report that the request may not be sent at all (SET-003)."""
         large = isinstance(error, MessageTooLarge)
         code = ErrorCode.MESSAGE_TOO_LARGE if large else ErrorCode.INVALID_ARGUMENT
+        if self._link is not None and self._flying:
+            self._link.kill(self.request_id, code)
         self.fail_with(code, str(error))
 
     def _finish(self) -> None:
         self.done = True
         self._flying = False
         self.cancel_timer()
+
+    @property
+    def flying(self) -> bool:
+        """Whether an attempt is open."""
+        return self._flying
 
     # -- timers of a flight that is not in the air
 
@@ -305,6 +332,7 @@ class Flight:
         if not self._pour() or not self._link.send(self.request_id, data, end=end):
             return False
         self._keep(data, end)
+        self._given += 1
         self._poured = len(self._messages)
         self._end_sent = end
         self._forget_sent()
@@ -347,10 +375,11 @@ class Flight:
         if self._link is not None:
             self._link.consumed(self.request_id, cost)
 
-    def awaiting(self) -> None:
-        """Learn that the caller waits for a message."""
+    def awaiting(self, waiting: bool = True) -> None:
+        """Learn whether the caller waits for a message."""
+        self._awaiting = waiting
         if self._link is not None and self._flying:
-            self._link.awaiting(self.request_id)
+            self._link.awaiting(self.request_id, waiting)
 
     def abandon(self, inbox: Inbox) -> None:
         """Let the request go, from whatever thread the collector runs in."""

@@ -44,56 +44,62 @@ from muxwire.tcp.pump import Pump
 from muxwire.tcp.stream import Sink
 from muxwire.tcp.tls import TlsLayer
 
+Milestone = HandshakeDone | GoawayReceived | ConnectionEnded
+"""What happens to a connection as such; the last one ends it, or is that of a dial that failed."""
 
-async def dial(
-    target: str,
-    config: Config,
-    on_change: Callable[[Link], None],
-    on_terminal: Callable[[], None],
-    tls: ssl.SSLContext | None = None,
-    counters: Counters | None = None,
-) -> Link:
-    """Connect to the worker at `target` and complete the handshake.
 
-    Args:
-        target: `host:port`, or `[v6]:port`.
-        config: Options of the connection.
-        on_change: Called when the link stops accepting requests, and when it is gone.
-        on_terminal: Called at each terminal that arrives.
-        tls: Context for TLS, or None for plain octets.
-        counters: What to count in.
+def _ignore(_: Milestone) -> None:
+    """Be the observer of those who want none."""
+
+
+async def dial(link: Link, tls: ssl.SSLContext | None = None) -> None:
+    """Connect a link to its worker; `Link.handshaken` waits for the rest.
 
     Raises:
-        InvalidArgument: `target` is not an address.
-        ConnectError: there is no usable connection; the class says why.
+        DialFailed: there is no TCP connection.
+        TlsFailed: the name cannot be verified.
     """
+    target, config, counters = link.target, link.core.config, link.core.counters
     host, port = parse(target)
-    counters = counters or Counters()
-    link = Link(target, config, on_change, on_terminal, counters)
     loop = asyncio.get_running_loop()
     try:
         async with asyncio.timeout(config.handshake_timeout):
             await loop.create_connection(lambda: link.protocol(tls, host), host, port)
     except TimeoutError:
         counters.failures["dial"] += 1
-        raise DialFailed(f"{target}: no connection within {config.handshake_timeout:g} s") from None
+        reason = f"no connection within {config.handshake_timeout:g} s"
+        link.observe(_dial_failed(reason, by_peer=False))
+        raise DialFailed(f"{target}: {reason}") from None
     except OSError as error:
         counters.failures["dial"] += 1
+        link.observe(_dial_failed(explain(error), by_peer=True))
         raise DialFailed(f"{target}: {explain(error)}") from None
     except ValueError as error:  # of a name that TLS cannot verify
         counters.failures["tls"] += 1
+        link.observe(_dial_failed(str(error), by_peer=False))
         raise TlsFailed(f"{target}: {error}") from None
-    counters.opened += 1
-    try:
-        await link.handshaken()
-    except BaseException:
+    except asyncio.CancelledError:
         link.abort()
         raise
-    return link
+    counters.opened += 1
 
 
 class Link:
-    """One connection to a worker.  Make it with `dial`."""
+    """One connection to a worker.  `dial` connects it.
+
+    Args:
+        target: `host:port`, or `[v6]:port`.
+        config: Options of the connection.
+        on_change: Called when the link stops accepting requests, and when it is gone.
+        on_terminal: Called at each terminal that arrives after the handshake.
+        counters: What to count in.
+        early: Requests are accepted before the handshake is complete.
+        observe: Called with what happens to the connection.
+        on_written: Called whenever frames have been handed to the transport.
+
+    Raises:
+        InvalidArgument: `target` is not an address.
+    """
 
     def __init__(
         self,
@@ -102,11 +108,18 @@ class Link:
         on_change: Callable[[Link], None],
         on_terminal: Callable[[], None],
         counters: Counters,
+        *,
+        early: bool = False,
+        observe: Callable[[Milestone], None] = _ignore,
+        on_written: Callable[[], None] | None = None,
     ) -> None:
+        parse(target)
         self.target = target
+        self.early = early
+        self.observe = observe
         self._loop = asyncio.get_running_loop()
         self._core = ClientConnection(config, self._loop.time(), os.urandom, counters)
-        self._pump = Pump(self._core, self._on_event, self._on_closed)
+        self._pump = Pump(self._core, self._on_event, self._on_closed, on_written)
         self._on_change = on_change
         self._on_terminal = on_terminal
         self._sinks: dict[bytes, Sink] = {}
@@ -128,6 +141,7 @@ class Link:
         headers: Sequence[tuple[bytes, bytes]],
         timeout_ms: int,
         idempotent: bool,
+        awaiting: bool,
     ) -> bytes:
         """Start a request and return its id.
 
@@ -145,7 +159,7 @@ class Link:
             idempotent=idempotent,
             data=data,
             end=end,
-            awaiting=True,
+            awaiting=awaiting,
         )
         self._sinks[request_id] = sink
         self._pump.touch()
@@ -178,17 +192,21 @@ class Link:
             self._core.consumed(request_id, cost)
             self._pump.touch()
 
-    def awaiting(self, request_id: bytes) -> None:
-        """Say that a caller waits for a message (FLW-007)."""
-        self._core.awaiting(request_id)
+    def awaiting(self, request_id: bytes, waiting: bool) -> None:
+        """Say whether a caller waits for a message (FLW-007)."""
+        self._core.awaiting(request_id, waiting)
         self._pump.touch()
+
+    def unsent(self, request_id: bytes) -> int | None:
+        """Return how many messages of a request are not handed over; None if it is over."""
+        return self._core.unsent(request_id)
 
     # -- the connection
 
     @property
     def accepting(self) -> bool:
         """Whether new requests are taken: it is set up, lives, and nobody is leaving it."""
-        return self._usable and self._core.accepting
+        return (self._usable or self.early) and self._core.accepting
 
     @property
     def usable(self) -> bool:
@@ -225,12 +243,12 @@ class Link:
         """Whether the socket is gone."""
         return self._gone.is_set()
 
-    async def close(self, wait: float) -> None:
-        """Open nothing more, give running requests `wait` seconds, close (CLS-009)."""
+    async def close(self, wait: float | None) -> None:
+        """Open nothing more, give running requests `wait` seconds or all they need (CLS-009)."""
         try:
             self._core.goaway()
             self._pump.touch()
-            if wait > 0:
+            if wait is None or wait > 0:
                 with suppress(TimeoutError):
                     async with asyncio.timeout(wait):
                         await self._gone.wait()
@@ -247,6 +265,7 @@ class Link:
 
     def abort(self) -> None:
         """Reset the connection."""
+        self._core.abort(self._loop.time())
         self._pump.abort()
 
     def protocol(self, tls: ssl.SSLContext | None, host: str) -> asyncio.Protocol:
@@ -254,14 +273,19 @@ class Link:
         return self._pump if tls is None else TlsLayer(self._pump, tls, host)
 
     async def handshaken(self) -> None:
-        """Return when the worker has completed the handshake.
+        """Return when the worker has completed the handshake; give the link up if it does not.
 
         Raises:
             ConnectError: it did not.
         """
-        await self._decided.wait()
-        if not self._usable:
-            raise self._connect_error()
+        try:
+            await self._decided.wait()
+            if not self._usable:
+                raise self._connect_error()
+        except BaseException:
+            if not self.early:  # else it is its user's to close
+                self.abort()
+            raise
 
     # -- events
 
@@ -274,18 +298,18 @@ class Link:
                     return
                 sink.on_message(event.data, event.cost)
                 if ended:
-                    self._on_terminal()
+                    self._terminal()
                     sink.on_end([])
             case ResponseHeaders(request_id=request_id):
                 if request_id in self._sinks:
                     self._sinks[request_id].on_headers(event.headers)
             case ResponseFinished(request_id=request_id):
-                self._on_terminal()
+                self._terminal()
                 if sink := self._sinks.pop(request_id, None):
                     sink.on_end(event.trailers)
             case ResponseFailed(request_id=request_id):
                 if not event.local:
-                    self._on_terminal()
+                    self._terminal()
                 if sink := self._sinks.pop(request_id, None):
                     sink.on_failed(_failure(event))
             case Writable(request_id=request_id):
@@ -294,12 +318,19 @@ class Link:
             case HandshakeDone():
                 self._usable = True
                 self._decided.set()
+                self.observe(event)
             case GoawayReceived():
                 self._draining = event.code == ErrorCode.NO_ERROR
+                self.observe(event)
                 self._on_change(self)
             case ConnectionEnded():
                 self._ended = event
+                self.observe(event)
                 self._on_change(self)
+
+    def _terminal(self) -> None:
+        if self._usable:  # REC-004: a terminal proves nothing before that
+            self._on_terminal()
 
     def _on_closed(self) -> None:
         self._decided.set()
@@ -341,6 +372,19 @@ class Link:
             by_peer=over.by_peer,
             requirement=over.requirement,
         )
+
+
+def _dial_failed(reason: str, *, by_peer: bool) -> ConnectionEnded:
+    """Return the end of a connection that never was."""
+    return ConnectionEnded(
+        code=None,
+        by_peer=by_peer,
+        requirement="",
+        message=reason,
+        handshake=False,
+        last_ordinal=0,
+        lost=0,
+    )
 
 
 def code_name(code: int | None) -> str | None:

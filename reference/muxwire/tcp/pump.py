@@ -39,6 +39,7 @@ class Pump(asyncio.Protocol):
         core: The connection.
         on_event: Takes each event, in order.
         on_closed: Called once, when the socket is gone.
+        on_written: Called whenever frames have been handed to the transport.
     """
 
     def __init__(
@@ -46,10 +47,12 @@ class Pump(asyncio.Protocol):
         core: Connection[Any],
         on_event: Callable[[Event], None],
         on_closed: Callable[[], None],
+        on_written: Callable[[], None] | None = None,
     ) -> None:
         self._core = core
         self._on_event = on_event
         self._on_closed = on_closed
+        self._on_written = on_written
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
         self._peer: Any = None
@@ -187,6 +190,8 @@ class Pump(asyncio.Protocol):
             self._handed += len(data)
             wrote = True
         self._report(now)
+        if wrote and self._on_written is not None:
+            self._on_written()
         return wrote
 
     def _report(self, now: float) -> None:

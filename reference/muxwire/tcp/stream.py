@@ -13,12 +13,13 @@ from collections.abc import AsyncIterable, Iterable, Sequence
 from typing import Protocol
 
 from muxwire._generated.registries import ErrorCode
+from muxwire.core.recovery import Failure
 from muxwire.errors import LocalProtocolError, MuxwireError
 from muxwire.handlers import decode_headers
 
 
 class Sink(Protocol):
-    """Where the events of one request go; exactly one of `on_end` and `on_failed`, as the last."""
+    """Where the events of one attempt go; exactly one of `on_end` and `on_failed`, as the last."""
 
     def on_headers(self, headers: list[tuple[bytes, bytes]]) -> None:
         """Take the response headers."""
@@ -36,12 +37,23 @@ class Sink(Protocol):
         """Take that there is room for request messages again."""
 
 
+class RequestSink(Sink, Protocol):
+    """Where the events of one request go, over all its attempts."""
+
+    def on_retry(self, ended: Failure, attempt: int, delay: float) -> None:
+        """Take that an attempt has ended, and that another one follows after so many seconds."""
+
+
 class Exchange(Protocol):
     """One request on its way, as its caller commands it."""
 
     @property
     def request_id(self) -> bytes:
         """The 16 octets that name the current attempt; empty while there is none."""
+
+    @property
+    def sent(self) -> int:
+        """Messages of the current attempt that were handed to the transport whole."""
 
     def send(self, data: bytes, *, end: bool) -> bool:
         """Queue a message; False if it has to wait for room (FLW-010)."""
@@ -58,8 +70,8 @@ class Exchange(Protocol):
     def consumed(self, cost: int) -> None:
         """Give credit back for a message that the caller has taken."""
 
-    def awaiting(self) -> None:
-        """Learn that the caller waits for a message (FLW-007)."""
+    def awaiting(self, waiting: bool = True) -> None:
+        """Learn whether the caller waits for a message (FLW-007)."""
 
     def abandon(self, inbox: Inbox) -> None:
         """Let the request go, from whatever thread the collector runs in."""
@@ -99,6 +111,9 @@ class Answer:
         self._settle(error)
 
     def on_writable(self) -> None:
+        """Ignore it."""
+
+    def on_retry(self, ended: Failure, attempt: int, delay: float) -> None:
         """Ignore it."""
 
     def _settle(self, error: Exception | None) -> None:
@@ -147,6 +162,9 @@ class Inbox:
     def on_writable(self) -> None:
         """Let the writer go on."""
         _wake(self.writable)
+
+    def on_retry(self, ended: Failure, attempt: int, delay: float) -> None:
+        """Ignore it."""
 
     def _finish(self) -> None:
         self.finished = True
@@ -197,7 +215,11 @@ class Stream:
             if inbox.finished:
                 raise StopAsyncIteration
             self._exchange.awaiting()
-            await self._wait_readable()
+            try:
+                await self._wait_readable()
+            except asyncio.CancelledError:
+                self._exchange.awaiting(False)
+                raise
         data, cost = inbox.messages.popleft()
         self._exchange.consumed(cost)
         return data

@@ -1,0 +1,253 @@
+"""A session with a tester: operations are carried out in order on one client.
+
+Rules of this file: an operation that is refused has no effect.  `closed` is the last line.  When
+the tester's words end, so do the connections, soon.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+from muxwire.core.config import Config
+from muxwire.core.events import ConnectionEnded, GoawayReceived, HandshakeDone
+from muxwire.core.settings import Settings
+from muxwire.driving.lines import FEATURES, PROTOCOL, BadLine, read, write
+from muxwire.driving.request import DrivenRequest
+from muxwire.errors import InvalidArgument
+from muxwire.tcp.client import Client
+from muxwire.tcp.link import Milestone
+from muxwire.version import VERSION
+
+HURRY = 0.5
+"""Seconds that requests may still run after the end of the input."""
+
+
+class Session:
+    """What is between a tester and a client.
+
+    Args:
+        target: The address of the command line, or None.
+        output: Takes each line.
+    """
+
+    def __init__(self, target: str | None, output: Callable[[bytes], None]) -> None:
+        self._target = target
+        self._output = output
+        self._client: Client | None = None
+        self._refs: set[str] = set()
+        self._open: dict[str, DrivenRequest] = {}
+        self._closing = asyncio.Event()
+        self._input_over = asyncio.Event()
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._closed = False
+        self._say(
+            "ready",
+            driver=f"muxwire {VERSION}",
+            protocol=PROTOCOL,
+            transports=["tcp"],
+            features=FEATURES,
+        )
+
+    async def run(self) -> None:
+        """Return when `closed` has been said."""
+        await self._closing.wait()
+        if self._client is not None:
+            await self._close(self._client)
+        self._say("closed")
+        self._closed = True
+
+    def take(self, line: bytes | None) -> None:
+        """Carry out a line; None is one that is too long."""
+        try:
+            if line is None:
+                raise BadLine("the line is too long")
+            op, members = read(line)
+            getattr(self, f"_op_{op}")(**members)
+        except BadLine as bad:
+            ref = {} if bad.ref is None else {"ref": bad.ref}
+            self._say("invalid", op=bad.op, **ref, message=str(bad))
+
+    def end(self) -> None:
+        """Note the end of the input."""
+        self._input_over.set()
+        self._closing.set()
+
+    # -- operations
+
+    def _op_connect(
+        self,
+        *,
+        addrs: list[str] | None,
+        transport: str,
+        connections: int,
+        settings: Settings | None,
+        connect_timeout_ms: int,
+        backoff_base_ms: int,
+        backoff_cap_ms: int,
+        wait_ms: int,
+    ) -> None:
+        if transport != "tcp":
+            self._say("unsupported", op="connect", feature=transport)
+            return
+        if self._client is not None or self._closing.is_set():
+            raise BadLine("connect comes once, and before close", "connect")
+        targets = addrs if addrs is not None else [self._target] if self._target else []
+        try:
+            config = Config(
+                settings=settings or Settings.recommended(),
+                handshake_timeout=connect_timeout_ms / 1000,
+            )
+            self._client = Client(
+                tuple(targets),
+                config,
+                connections,
+                recover=True,
+                wait=wait_ms / 1000,
+                pipeline=True,
+                backoff=(backoff_base_ms / 1000, backoff_cap_ms / 1000),
+                observer=self._on_connection,
+                on_written=self._on_written,
+            )
+        except InvalidArgument as error:
+            raise BadLine(str(error), "connect") from None
+        self._client.dial()
+
+    def _op_request(
+        self,
+        *,
+        ref: str,
+        subject: str,
+        body_b64: bytes | None,
+        messages_b64: list[bytes] | None,
+        headers: list[tuple[str, str]] | None,
+        idempotent: bool,
+        timeout_ms: int,
+        hold_open: bool,
+        paused: bool,
+    ) -> None:
+        if self._client is None or self._closing.is_set():
+            raise BadLine("a request comes after connect and before close", "request", ref)
+        if ref in self._refs:
+            raise BadLine("the ref was used before", "request", ref)
+        messages = messages_b64
+        if messages is None:
+            messages = [body_b64 or b""] if body_b64 is not None or not hold_open else []
+        request = DrivenRequest(
+            ref,
+            paused=paused,
+            ended=not hold_open,
+            messages=messages[1:],
+            say=self._say,
+            on_over=self._on_over,
+        )
+        self._refs.add(ref)
+        self._open[ref] = request
+        self._idle.clear()
+        try:
+            exchange = self._client.open(
+                request,
+                subject,
+                messages[0] if messages else None,
+                end=not hold_open and len(messages) <= 1,
+                headers=headers or (),
+                timeout=timeout_ms / 1000 or None,
+                idempotent=idempotent,
+                awaiting=not paused,
+            )
+        except InvalidArgument as error:
+            self._on_over(request)
+            raise BadLine(str(error), "request", ref) from None
+        request.start(exchange)
+
+    def _op_send(self, *, ref: str, body_b64: bytes | None, end: bool) -> None:
+        request = self._find("send", ref)
+        if request is None:
+            return
+        if request.ended:
+            raise BadLine("the request was ended", "send", ref)
+        request.send(body_b64, end=end)
+
+    def _op_stop(self, *, ref: str, reason: int) -> None:
+        if request := self._find("stop", ref):
+            request.stop(reason)
+
+    def _op_kill(self, *, ref: str, reason: int) -> None:
+        if request := self._find("kill", ref):
+            request.kill(reason)
+
+    def _op_pause(self, *, ref: str) -> None:
+        if request := self._find("pause", ref):
+            request.pause()
+
+    def _op_resume(self, *, ref: str) -> None:
+        if request := self._find("resume", ref):
+            request.resume()
+
+    def _op_sync(self, *, id: object) -> None:
+        self._say("synced", id=id)
+
+    def _op_close(self) -> None:
+        self._closing.set()
+
+    def _find(self, op: str, ref: str) -> DrivenRequest | None:
+        """Return an open request, or None if it has finished.
+
+        Raises:
+            BadLine: there never was one.
+        """
+        if ref not in self._refs:
+            raise BadLine("there is no such request", op, ref)
+        return self._open.get(ref)
+
+    # -- what happens
+
+    def _on_connection(self, conn: int, target: str, milestone: Milestone) -> None:
+        match milestone:
+            case HandshakeDone(version=version):
+                self._say("connected", conn=conn, addr=target, version=version)
+            case GoawayReceived(code=code, last_ordinal=last, grace_ms=grace):
+                self._say("goaway", conn=conn, code=code, last_ordinal=last, grace_ms=grace)
+            case ConnectionEnded():
+                self._say(
+                    "disconnected",
+                    conn=conn,
+                    addr=target,
+                    handshake=milestone.handshake,
+                    by="peer" if milestone.by_peer else "local",
+                    code=milestone.code,
+                    reason=milestone.message,
+                )
+
+    def _on_written(self) -> None:
+        for request in self._open.values():
+            request.written()
+
+    def _on_over(self, request: DrivenRequest) -> None:
+        del self._open[request.ref]
+        if not self._open:
+            self._idle.set()
+
+    # -- the end
+
+    async def _close(self, client: Client) -> None:
+        """Leave orderly, or soon if the input is over."""
+        leaving = asyncio.create_task(self._leave(client))
+        hurry = asyncio.create_task(self._input_over.wait())
+        await asyncio.wait((leaving, hurry), return_when=asyncio.FIRST_COMPLETED)
+        if not leaving.done():
+            await client.close(HURRY)
+            for request in list(self._open.values()):
+                request.resume()
+        hurry.cancel()
+        await leaving
+
+    async def _leave(self, client: Client) -> None:
+        await client.close(None)
+        await self._idle.wait()
+
+    def _say(self, event: str, **members: Any) -> None:
+        if not self._closed:
+            self._output(write(event, members))
