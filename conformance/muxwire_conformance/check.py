@@ -18,18 +18,28 @@ from muxwire_conformance.preflight import Findings, PreflightError, preflight
 from muxwire_conformance.report.head import head
 from muxwire_conformance.report.outputs import Files, ReportError, Reports
 from muxwire_conformance.report.text import TextReport, default_progress, wants_colour
-from muxwire_conformance.session import Options, Session, Summary
+from muxwire_conformance.session import Options, Session
 from muxwire_conformance.target import SELF, Address, Bundled, StartError, parse_address
 from muxwire_conformance.verdict import ExitCode, exit_code
 
 PROGRESS_PERIOD = 0.2
 
 
+WORST_FIRST = (
+    ExitCode.INTERRUPTED,
+    ExitCode.SUITE_ERROR,
+    ExitCode.UNREACHABLE,
+    ExitCode.NOT_CONFORMANT,
+    ExitCode.NOTHING_RAN,
+    ExitCode.CONFORMANT,
+)
+
+
 @dataclass(slots=True, kw_only=True)
 class Request:
     """Everything the command line asked for."""
 
-    target: str
+    targets: Sequence[str]
     cases: Sequence[Case]
     library: dict[str, Case]
     options: Options
@@ -40,36 +50,31 @@ class Request:
     verbosity: int = 0
     no_color: bool = False
     command: list[str] | None = None
-    findings: Findings = field(default_factory=Findings)
 
 
 def check(request: Request) -> ExitCode:
-    """Run the command and return its exit code."""
-    return asyncio.run(_Run(request).main())
+    """Judge every target in turn and return the worst exit code."""
+    return asyncio.run(_Check(request).main())
 
 
-class _Run:
-    """One run of the command."""
+class _Check:
+    """One call of the command."""
 
     def __init__(self, request: Request) -> None:
         self.request = request
         self.text = TextReport(
             sys.stdout,
-            target=request.target,
-            seed=request.options.seed,
             verbosity=request.verbosity,
             colour=wants_colour(sys.stdout, dict(os.environ), forbidden=request.no_color),
             progress=default_progress(),
         )
-        self.reports = Reports(self.text, self._complain)
         self.interrupted = False
-        self.started = time.monotonic()
 
     async def main(self) -> ExitCode:
         """Do everything; an interrupt at any time ends with a report and exit code 130."""
         main_task = asyncio.current_task()
         loop = asyncio.get_running_loop()
-        work = asyncio.create_task(self._guarded())
+        work = asyncio.create_task(self._judge_all())
 
         def interrupt() -> None:
             # tox passes one Ctrl-C on as two SIGINTs: the second one finds nothing to do.
@@ -89,43 +94,67 @@ class _Run:
             self._complain("interrupted before the first case")
             return ExitCode.INTERRUPTED
 
-    async def _guarded(self) -> ExitCode:
-        worker: Bundled | None = None
+    async def _judge_all(self) -> ExitCode:
+        targets = self.request.targets
         try:
-            if self.request.target == SELF:
-                self.text.say("judging the bundled worker (muxwire serve --conformance)")
-                worker = await Bundled.start(self.request.command)
-                address = worker.address
-            else:
-                address = parse_address(self.request.target)
-                self.text.say(f"judging tcp://{address}")
-            return await self._judge(address, worker)
-        except (StartError, PreflightError) as error:
-            self._complain(str(error))
-            return ExitCode.UNREACHABLE
+            reports = Reports(
+                self.text, self.request.files, self._complain, several=len(targets) > 1
+            )
         except ReportError as error:
             self._complain(str(error))
             return ExitCode.SUITE_ERROR
+        codes = []
+        try:
+            for target in targets:
+                codes.append(await self._judge_one(target, reports))
+                if self.interrupted:
+                    break
+        finally:
+            reports.close()
+        if reports.trouble or self.text.broken:
+            codes.append(ExitCode.SUITE_ERROR)
+        return min(codes, key=WORST_FIRST.index)
+
+    async def _judge_one(self, target: str, reports: Reports) -> ExitCode:
+        started = time.monotonic()
+        request = self.request
+        facts = head(target=target, role="worker", seed=request.options.seed)
+        worker: Bundled | None = None
+        try:
+            if target == SELF:
+                self.text.say("judging the bundled worker (muxwire serve --conformance)")
+                worker = await Bundled.start(request.command)
+                address = worker.address
+            else:
+                address = parse_address(target)
+                self.text.say(f"judging tcp://{address}")
+            patience = Patience(request.timeout)
+            findings = await preflight(
+                address, patience, wait=request.wait, seed=request.options.seed
+            )
+            self._introduce(address, findings)
+            reports.begin({**facts, **_found(address, findings)})
+            session = Session(
+                address=address,
+                cases=request.cases,
+                patience=patience,
+                findings=findings,
+                options=request.options,
+                on_result=reports.result,
+                library=request.library,
+                obituary=worker.obituary if worker is not None else lambda: "",
+            )
+            return await self._run(session, reports, started)
+        except (StartError, PreflightError) as error:
+            self._complain(str(error))
+            reports.begin({**facts, "trouble": str(error)})
+            reports.finish(None)
+            return ExitCode.UNREACHABLE
         finally:
             if worker is not None:
                 await worker.stop()
 
-    async def _judge(self, address: Address, worker: Bundled | None) -> ExitCode:
-        request = self.request
-        patience = Patience(request.timeout)
-        findings = await preflight(address, patience, wait=request.wait, seed=request.options.seed)
-        self._introduce(address, findings)
-        self.reports.open(request.files, self._head(address, findings))
-        session = Session(
-            address=address,
-            cases=request.cases,
-            patience=patience,
-            findings=findings,
-            options=request.options,
-            on_result=self.reports.result,
-            library=request.library,
-            obituary=worker.obituary if worker is not None else lambda: "",
-        )
+    async def _run(self, session: Session, reports: Reports, started: float) -> ExitCode:
         ticker = asyncio.create_task(self._tick(session))
         run = asyncio.create_task(session.run())
         try:
@@ -137,31 +166,14 @@ class _Run:
             own_task.uncancel()
         finally:
             ticker.cancel()
-            self.text.clear_progress()
             summary = session.summary(
-                seconds=time.monotonic() - self.started, interrupted=self.interrupted
+                seconds=time.monotonic() - started, interrupted=self.interrupted
             )
-            self.reports.finish(summary)
-        return self._exit(session, summary)
-
-    def _exit(self, session: Session, summary: Summary) -> ExitCode:
-        verdicts = [result.verdict for result in session.results]
-        code = exit_code(verdicts, ran=summary.ran, strict=self.request.strict)
+            reports.finish(summary)
         if self.interrupted:
-            code = ExitCode.INTERRUPTED
-        elif self.reports.trouble or self.text.broken:
-            code = ExitCode.SUITE_ERROR
-        return code
-
-    def _head(self, address: Address, findings: Findings) -> dict[str, Any]:
-        request = self.request
-        return {
-            **head(target=request.target, role="worker", seed=request.options.seed),
-            "address": str(address),
-            "info": findings.info,
-            "settings": findings.settings,
-            "notes": findings.notes,
-        }
+            return ExitCode.INTERRUPTED
+        verdicts = [result.verdict for result in session.results]
+        return exit_code(verdicts, ran=summary.ran, strict=self.request.strict)
 
     # -- saying ----------------------------------------------------------------------------
 
@@ -189,3 +201,14 @@ class _Run:
         while True:
             self.text.show_progress(len(session.results), len(session.cases), list(session.running))
             await asyncio.sleep(PROGRESS_PERIOD)
+
+
+def _found(address: Address, findings: Findings) -> dict[str, Any]:
+    """Return what a report says of a target that was reached."""
+    return {
+        "address": str(address),
+        "info": findings.info,
+        "features": sorted(findings.features),
+        "settings": findings.settings,
+        "notes": findings.notes,
+    }

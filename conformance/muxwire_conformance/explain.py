@@ -18,6 +18,7 @@ from pathlib import Path
 from muxwire_spec import hexdump
 
 from muxwire_conformance import wire
+from muxwire_conformance.causes import likely_cause
 from muxwire_conformance.rules import rule
 from muxwire_conformance.transcript import Entry, Transcript
 from muxwire_conformance.verdict import Result, Verdict
@@ -68,6 +69,8 @@ def explain(result: Result, *, target: str, seed: int, verbose: bool = False) ->
         lines += _labelled("expected", result.expected)
     if result.actual:
         lines += _labelled("actual", result.actual)
+    if cause := likely_cause(result):
+        lines += _labelled("cause", f"probably: {cause}")
     for check in result.checks:
         if check.warning and check.actual != result.actual:
             lines += _labelled("warning", f"{check.name}: {check.actual}")
@@ -143,6 +146,21 @@ def _detailed(entries: Sequence[Entry]) -> set[int]:
 
 def decode(entry: Entry) -> list[str]:
     """Return the octets of an entry field by field; the first fault is marked below its field."""
+    lines: list[str] = []
+    for line, fault in annotated(entry):
+        lines += hexdump.render([_without_fault(line)]).splitlines()
+        if fault:
+            lines.append(f"        ^^ {fault}")
+    if lines and entry.length > len(entry.raw):
+        lines.append(f"        ... {entry.length - len(entry.raw)} octets not kept")
+    return lines
+
+
+def annotated(entry: Entry) -> list[tuple[hexdump.Line, str]]:
+    """Return the fields of an entry, each with what is wrong with it, "" for nothing.
+
+    A rule of the specification that the octets break comes before the remark of the case.
+    """
     if not entry.raw:
         return []
     receiver = "worker" if entry.who == "judge" else "client"
@@ -151,20 +169,13 @@ def decode(entry: Entry) -> list[str]:
         fields = _behind_a_wrong_marker(entry.raw, fields[0])
     if entry.length > len(entry.raw):
         fields = [_without_fault(line) for line in fields]
-    lines = _with_remark(entry, fields)
-    if entry.length > len(entry.raw):
-        lines.append(f"        ... {entry.length - len(entry.raw)} octets not kept")
-    return lines
+    return [(line, _fault(entry, line)) for line in fields]
 
 
-def _with_remark(entry: Entry, fields: Sequence[hexdump.Line]) -> list[str]:
-    """Return the fields as text, with the remark below its field unless a fault stands there."""
-    lines: list[str] = []
-    for line in fields:
-        lines += hexdump.render([line]).splitlines()
-        if line.field == entry.field and line.fault is None:
-            lines.append(f"        ^^ {entry.remark}")
-    return lines
+def _fault(entry: Entry, line: hexdump.Line) -> str:
+    if line.fault is not None:
+        return f"{line.fault.requirement} {line.fault.code}: {line.fault.text}"
+    return entry.remark if line.field == entry.field else ""
 
 
 def _behind_a_wrong_marker(raw: bytes, marker: hexdump.Line) -> list[hexdump.Line]:

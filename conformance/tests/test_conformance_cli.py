@@ -124,10 +124,15 @@ def test_wrong_usage_exits_2(
     assert text in capsys.readouterr().err
 
 
-def test_no_worker_there_exits_3() -> None:
-    done = judge("check", "HSK-003", "--target", f"127.0.0.1:{closed_port()}")
+def test_no_worker_there_exits_3(tmp_path: Path) -> None:
+    path = tmp_path / "run.json"
+    target = f"127.0.0.1:{closed_port()}"
+    done = judge("check", "HSK-003", "--target", target, "--json", str(path))
     assert done.returncode == 3
     assert done.stderr.count("\n") == 1
+    document = json.loads(path.read_text())
+    assert document["trouble"] in done.stderr
+    assert document["complete"] is False
     with FakePeer(lambda sock: sock.sendall(b"HTTP/1.0 400 no\r\n\r\n")) as peer:
         done = judge("check", "HSK-003", "--target", str(peer.address))
     assert done.returncode == 3
@@ -143,6 +148,57 @@ def test_a_report_that_cannot_be_written_exits_4(tmp_path: Path) -> None:
             done = judge("check", "HSK-003", "--target", address, "--junit", "/dev/full")
             assert done.returncode == 4
             assert "passed 4" in done.stdout
+
+
+def test_several_targets_are_judged_in_turn_and_the_worst_counts(tmp_path: Path) -> None:
+    path, summary = tmp_path / "run.json", tmp_path / "summary.md"
+    with (
+        model_worker() as good,
+        model_worker("--flaw", "hsk-accepts-second-settings") as bad,
+    ):
+        done = judge(
+            *("check", *FAST, "--target", good, "--target", bad, "--json", str(path)),
+            env={"GITHUB_STEP_SUMMARY": str(summary)},
+        )
+    assert done.returncode == 1
+    runs = json.loads(path.read_text())["runs"]
+    assert [run["target"] for run in runs] == [good, bad]
+    assert [run["summary"]["failed"] for run in runs] == [0, 1]
+    assert done.stdout.splitlines()[-2:] == [
+        f"{good:<{len(bad)}}  selected 5 / ran 5 / passed 5 / failed 0 / warnings 0"
+        " / not applicable 0 / inconclusive 0",
+        f"{bad:<{len(good)}}  selected 5 / ran 5 / passed 4 / failed 1 / warnings 0"
+        " / not applicable 0 / inconclusive 0",
+    ]
+    assert summary.read_text().count("## WMX/1 conformance of") == 2
+
+
+def test_a_target_that_is_not_there_is_worse_than_one_that_is_wrong() -> None:
+    gone = f"127.0.0.1:{closed_port()}"
+    with model_worker("--flaw", "hsk-accepts-second-settings") as bad:
+        done = judge("check", *FAST, "--target", gone, "--target", bad)
+    assert done.returncode == 3
+    assert "failed 1" in last_line(done)
+
+
+def test_a_killed_run_has_its_report(tmp_path: Path) -> None:
+    path = tmp_path / "run.jsonl"
+    with (
+        model_worker("--handshake-timeout-ms", "15000") as address,
+        subprocess.Popen(
+            [*COMMAND, "check", "HSK-003", "HSK-008", "--target", address, "--jsonl", str(path)],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        ) as process,
+    ):
+        deadline = time.monotonic() + 20
+        while time.monotonic() < deadline:
+            if path.exists() and path.read_text().count('"verdict"') >= 4:
+                break
+            time.sleep(0.02)
+        process.kill()
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    assert [line["kind"] for line in lines] == ["run", *["result"] * 4]
 
 
 def test_nothing_selected_exits_5() -> None:

@@ -16,52 +16,14 @@ from muxwire_conformance.report.junit import JunitReport, clean
 from muxwire_conformance.report.text import TextReport, wants_colour
 from muxwire_conformance.session import Summary
 from muxwire_conformance.transcript import KEEP_FIRST, KEEP_LAST, Entry, Transcript
-from muxwire_conformance.verdict import Check, Result, Verdict, Violation
-
-HEAD = {"target": "127.0.0.1:1", "seed": 7, "suite_version": "0", "info": {"name": "\x00x"}}
-NASTY = "control \x00\x1b[31m \x0b \ufffe \ud800 <&>\"' ]]>"
-
-
-def transcript() -> Transcript:
-    made = Transcript(label="connection 1", started=10.0)
-    made.sent(wire.preface() + wire.settings([("MAX_FRAME_SIZE", 65_536)]), 10.001)
-    made.sent(wire.ping(marker=0xF6), 10.002, marked=True, note="on purpose")
-    (frame,) = wire.Parser(with_preface=False).feed(wire.goaway("NO_ERROR"), 10.003)
-    made.received(frame)
-    made.sent(b"\x16\x03\x01" + bytes(9), 10.004)
-    made.event("connection closed (FIN) after 50 bytes", 10.005)
-    return made
-
-
-def result(verdict: Verdict, name: str = "FRM-002/bad-marker", **changes: object) -> Result:
-    values: dict[str, object] = {
-        "id": name,
-        "title": "A wrong marker is an error.",
-        "requirement": name[:7],
-        "level": "MUST",
-        "verdict": verdict,
-        "seconds": 0.25,
-        "checks": [Check(name="goaway", held=True, warning=True, expected="a", actual=NASTY)],
-    }
-    if verdict is not Verdict.PASS:
-        values |= {
-            "reason": f"check 'goaway' does not hold {NASTY}",
-            "expected": "GOAWAY",
-            "actual": NASTY,
-            "transcripts": [transcript()],
-            "violations": [Violation(requirement="FRM-007", text=NASTY)],
-        }
-    return Result(**{**values, **changes})  # type: ignore[arg-type]
-
-
-ALL = [result(verdict, f"FRM-00{n}/x") for n, verdict in enumerate(Verdict, 1)]
-ALL.append(result(Verdict.PASS, "HSK-003/y"))
-COUNTS = Summary(selected=7, ran=6, passed=2, failed=1, seconds=1.5)
+from muxwire_conformance.verdict import Verdict
+from report_samples import ALL, COUNTS, HEAD, NASTY, result
 
 
 def test_json_is_a_whole_document_after_every_result(tmp_path: Path) -> None:
     path = tmp_path / "run.json"
-    report = JsonReport(path, HEAD)
+    report = JsonReport(path)
+    report.begin(HEAD)
     assert json.loads(path.read_text())["results"] == []
     for count, one in enumerate(ALL, 1):
         report.result(one)
@@ -70,6 +32,7 @@ def test_json_is_a_whole_document_after_every_result(tmp_path: Path) -> None:
         assert document["complete"] is False
         assert document["summary"] is None
     report.finish(COUNTS)
+    report.close()
     document = json.loads(path.read_text())
     assert document["complete"] is True
     assert document["summary"]["passed"] == 2
@@ -84,8 +47,10 @@ def test_json_is_a_whole_document_after_every_result(tmp_path: Path) -> None:
 
 def test_json_of_an_interrupted_run_says_so(tmp_path: Path) -> None:
     path = tmp_path / "run.json"
-    report = JsonReport(path, HEAD)
+    report = JsonReport(path)
+    report.begin(HEAD)
     report.finish(Summary(selected=3, interrupted=True))
+    report.close()
     document = json.loads(path.read_text())
     assert document["complete"] is False
     assert document["summary"]["interrupted"] is True
@@ -93,10 +58,12 @@ def test_json_of_an_interrupted_run_says_so(tmp_path: Path) -> None:
 
 def test_junit_is_xml_that_counts_right(tmp_path: Path) -> None:
     path = tmp_path / "run.xml"
-    report = JunitReport(path, HEAD)
+    report = JunitReport(path)
+    report.begin(HEAD)
     for one in ALL:
         report.result(one)
     report.finish(COUNTS)
+    report.close()
     text = path.read_text(encoding="utf-8")
     assert not any(ord(letter) < 32 and letter not in "\t\n\r" for letter in text)
     root = ET.fromstring(text)
@@ -199,10 +166,12 @@ def test_long_transcripts_keep_both_ends() -> None:
 def test_the_text_ends_with_the_summary() -> None:
     for verbosity in (-1, 0, 1):
         out = io.StringIO()
-        report = TextReport(out, target="h:1", seed=7, verbosity=verbosity)
+        report = TextReport(out, verbosity=verbosity)
+        report.begin(HEAD)
         for one in ALL:
             report.result(one)
         report.finish(COUNTS)
+        report.close()
         lines = out.getvalue().splitlines()
         assert lines[-1] == COUNTS.line()
         assert ("PASS FRM-001/x" in out.getvalue()) == (verbosity == 1)
@@ -212,7 +181,8 @@ def test_the_text_ends_with_the_summary() -> None:
 
 def test_colours() -> None:
     out = io.StringIO()
-    report = TextReport(out, target="h:1", seed=7, colour=True)
+    report = TextReport(out, colour=True)
+    report.begin(HEAD)
     report.result(result(Verdict.FAIL))
     assert "\x1b[31;1mFAIL\x1b[0m FRM-002" in out.getvalue()
     stream = io.StringIO()
@@ -224,7 +194,7 @@ def test_colours() -> None:
 
 def test_progress_is_removed_before_a_line() -> None:
     out, terminal = io.StringIO(), io.StringIO()
-    report = TextReport(out, target="h:1", seed=7, progress=terminal)
+    report = TextReport(out, progress=terminal)
     report.show_progress(3, 9, ["FRM-002/bad-marker"])
     report.say("line")
     assert terminal.getvalue() == "[3/9] FRM-002/bad-marker\r" + " " * 24 + "\r"

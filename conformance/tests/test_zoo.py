@@ -72,11 +72,10 @@ def judge(
         said = capsys.readouterr()
         assert "Traceback" not in said.out + said.err
         assert seconds < BOUND
-        report = json.loads(path.read_text()) if path.exists() else {"results": []}
-        if path.exists():
-            assert report["complete"] is True
-            tests = ET.parse(junit).getroot().get("tests")
-            assert tests == str(len(report["results"]))
+        report = json.loads(path.read_text())
+        assert report["complete"] is (code != ExitCode.UNREACHABLE)
+        assert report.get("trouble", "") in said.err
+        assert ET.parse(junit).getroot().get("tests") == str(len(report["results"]))
         return Run(code=code, out=said.out, err=said.err, seconds=seconds, report=report)
 
     return run

@@ -21,6 +21,7 @@ examples:
   muxwire-conformance check HSK FRM-002 'MSG-*/empty*'     only these cases
   muxwire-conformance check -k 'ping and not flags' -x -v  pick by words, stop at the first failure
   muxwire-conformance check --json run.json --junit run.xml --strict
+  muxwire-conformance check --target 127.0.0.1:1 --target 127.0.0.1:2 --markdown both.md
 
 {options.EXIT_CODES}"""
 
@@ -38,10 +39,11 @@ def add(commands: options.Commands) -> None:
     group = parser.add_argument_group("target")
     group.add_argument(
         "--target",
-        default=os.environ.get("MUXWIRE_TARGET") or SELF,
+        action="append",
+        dest="targets",
         metavar="HOST:PORT",
-        help="HOST:PORT, tcp://HOST:PORT, [V6]:PORT, or self for the bundled worker"
-        " (default: $MUXWIRE_TARGET, else self)",
+        help="HOST:PORT, tcp://HOST:PORT, [V6]:PORT, or self for the bundled worker; repeat it to"
+        " judge several in turn (default: $MUXWIRE_TARGET, else self)",
     )
     group.add_argument(
         "--wait",
@@ -57,8 +59,10 @@ def add(commands: options.Commands) -> None:
 
 def _run(arguments: argparse.Namespace) -> int:
     library = load_cases()
-    if arguments.target != SELF:
-        parse_address(arguments.target)  # refuse it before anything is started
+    targets = arguments.targets or [os.environ.get("MUXWIRE_TARGET") or SELF]
+    for target in targets:
+        if target != SELF:
+            parse_address(target)  # refuse it before anything is started
     cases = options.selected(arguments, library)
     if arguments.list:
         return print_list(cases)
@@ -67,7 +71,7 @@ def _run(arguments: argparse.Namespace) -> int:
         return ExitCode.NOTHING_RAN
     return check(
         Request(
-            target=arguments.target,
+            targets=targets,
             cases=cases,
             library=library,
             options=options.run_options(arguments),

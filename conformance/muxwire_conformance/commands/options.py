@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import random
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -108,7 +109,19 @@ def add_output(parser: argparse.ArgumentParser) -> None:
     """Add the options that say what is written."""
     group = parser.add_argument_group("output")
     group.add_argument("--json", type=Path, metavar="FILE", help="write a JSON report")
+    group.add_argument(
+        "--jsonl", type=Path, metavar="FILE", help="write JSON lines while the judge runs"
+    )
     group.add_argument("--junit", type=Path, metavar="FILE", help="write a JUnit XML report")
+    group.add_argument(
+        "--markdown",
+        type=Path,
+        metavar="FILE",
+        help="write a Markdown report (it is also appended to $GITHUB_STEP_SUMMARY)",
+    )
+    group.add_argument(
+        "--badge", type=Path, metavar="FILE", help="write JSON for a shields.io badge"
+    )
     group.add_argument(
         "-v", "--verbose", action="count", default=0, help="show every case and every frame"
     )
@@ -118,7 +131,15 @@ def add_output(parser: argparse.ArgumentParser) -> None:
 
 def report_files(arguments: argparse.Namespace) -> Files:
     """Return which reports to write where."""
-    return Files(json=arguments.json, junit=arguments.junit)
+    step_summary = os.environ.get("GITHUB_STEP_SUMMARY")
+    return Files(
+        json=arguments.json,
+        jsonl=arguments.jsonl,
+        junit=arguments.junit,
+        markdown=arguments.markdown,
+        step_summary=Path(step_summary) if step_summary else None,
+        badge=arguments.badge,
+    )
 
 
 def verbosity(arguments: argparse.Namespace) -> int:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import platform
 import time
 from importlib import metadata
 from typing import Any
 
 from muxwire_spec import requirements
+from muxwire_spec.spec import load_spec
 
 
 def head(*, target: str, role: str, seed: int) -> dict[str, Any]:
@@ -21,11 +24,17 @@ def head(*, target: str, role: str, seed: int) -> dict[str, Any]:
     return {
         "suite": "muxwire-conformance",
         "suite_version": suite_version(),
+        "spec_version": str(load_spec().version),
         "spec_checksum": spec_checksum(),
         "target": target,
         "role": role,
         "transport": "tcp",
         "seed": seed,
+        "environment": {
+            "python": platform.python_version(),
+            "platform": platform.platform(),
+            "ci": bool(os.environ.get("CI")),
+        },
         "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     }
 

@@ -2,6 +2,9 @@
 
 Each result is written over the closing part of the document, which is then written again. A run
 that is killed leaves a valid document with ``"complete": false``.
+
+With one target the document is the run. With several it has the members ``format`` and ``runs``, a
+list of such runs.
 """
 
 from __future__ import annotations
@@ -12,11 +15,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from muxwire_conformance.explain import decode, rerun_command
-from muxwire_conformance.rules import rule
+from muxwire_conformance.report.record import describe
 from muxwire_conformance.session import Summary
-from muxwire_conformance.transcript import Transcript
-from muxwire_conformance.verdict import Result, Verdict
+from muxwire_conformance.verdict import Result
 
 FORMAT = 1
 
@@ -26,92 +27,79 @@ class JsonReport:
 
     Args:
         path: The file; it is replaced.
-        head: Members about the run: target, seed, versions, info.
+        several: There are several targets.
 
     Raises:
         OSError: the file cannot be written.
     """
 
-    def __init__(self, path: Path, head: Mapping[str, Any]) -> None:
-        self._target = str(head.get("target", ""))
-        self._seed = int(head.get("seed", 0))
+    def __init__(self, path: Path, *, several: bool = False) -> None:
+        self._several = several
+        self._head: Mapping[str, Any] = {}
+        self._runs = 0
         self._first = True
-        self._file = path.open("w+", encoding="utf-8")
+        self._file = path.open("w", encoding="utf-8")
+        self._end = "\n" + ("]}\n" if several else "")
+        if several:
+            self._file.write(f'{{"format": {FORMAT}, "runs": [\n')
+        self._at = self._file.tell()
+        self._write_tail(self._end if several else "{}\n")
+
+    def begin(self, head: Mapping[str, Any]) -> None:
+        """Begin the run of one target."""
+        self._head = head
+        self._first = True
         opening = json.dumps({"format": FORMAT, **head}, indent=1)
-        self._file.write(opening.removesuffix("\n}") + ',\n "results": [')
-        self._tail_at = self._file.tell()
-        self._write_tail(None)
+        self._append((",\n" if self._runs else "") + opening.removesuffix("\n}"))
+        self._append(',\n "results": [')
+        self._runs += 1
+        self._write_tail(self._closing(None))
 
     def result(self, result: Result) -> None:
         """Append one result."""
-        self._file.seek(self._tail_at)
-        self._file.write("\n" if self._first else ",\n")
+        separator = "\n" if self._first else ",\n"
         self._first = False
-        self._file.write(json.dumps(self._describe(result)))
-        self._tail_at = self._file.tell()
-        self._write_tail(None)
+        self._append(separator + json.dumps(describe(result, self._head)))
+        self._write_tail(self._closing(None))
 
-    def finish(self, summary: Summary) -> None:
-        """Write the summary and close the file."""
-        self._file.seek(self._tail_at)
-        self._write_tail(summary)
+    def finish(self, summary: Summary | None) -> None:
+        """Write the counts of a run."""
+        closing = self._closing(summary).removesuffix(self._end)
+        self._append(closing)
+        self._write_tail(self._end)
+
+    def close(self) -> None:
+        """Close the file."""
         self._file.close()
 
-    def _write_tail(self, summary: Summary | None) -> None:
-        counts = asdict(summary) if summary is not None else None
-        complete = summary is not None and not summary.interrupted
-        self._file.write(
-            f'\n ],\n "summary": {json.dumps(counts)},\n "complete": {json.dumps(complete)}\n}}\n'
-        )
+    def _append(self, text: str) -> None:
+        self._file.seek(self._at)
+        self._file.write(text)
+        self._at = self._file.tell()
+
+    def _write_tail(self, text: str) -> None:
+        self._file.seek(self._at)
+        self._file.write(text)
         self._file.truncate()
         self._file.flush()
 
-    def _describe(self, result: Result) -> dict[str, Any]:
-        known = rule(result.requirement)
-        entry: dict[str, Any] = {
-            "id": result.id,
-            "title": result.title,
-            "verdict": result.verdict.value,
-            "requirement": known.id,
-            "level": known.level,
-            "seconds": round(result.seconds, 4),
-            "ran": result.ran,
-            "checks": [asdict(check) for check in result.checks],
-        }
-        if result.verdict is Verdict.PASS:
-            return entry
-        entry |= {
-            "rule": known.text,
-            "source": known.source,
-            "reason": result.reason,
-            "attempts": [verdict.value for verdict in result.attempts],
-            "expected": result.expected,
-            "actual": result.actual,
-            "violations": [
-                {"requirement": seen.requirement, "text": seen.text} for seen in result.violations
-            ],
-            "rerun": rerun_command(result.rerun or result.id, target=self._target, seed=self._seed),
-            "connections": [_transcript(one) for one in result.transcripts],
-        }
-        if result.traceback:
-            entry["traceback"] = result.traceback
-        return entry
+    def _closing(self, summary: Summary | None) -> str:
+        counts = asdict(summary) if summary is not None else None
+        complete = summary is not None and not summary.interrupted
+        members = f'\n ],\n "summary": {json.dumps(counts)},\n "complete": {json.dumps(complete)}'
+        return members + "\n}" + self._end
 
 
-def _transcript(transcript: Transcript) -> dict[str, Any]:
-    return {
-        "label": transcript.label,
-        "entries": [
-            {
-                "ms": round((entry.at - transcript.started) * 1_000, 3),
-                "who": entry.who,
-                "text": entry.text,
-                "hex": entry.raw.hex(),
-                "length": entry.length,
-                "marked": entry.marked,
-                "note": entry.note,
-                "fields": decode(entry),
-            }
-            for entry in transcript.entries()
-        ],
-    }
+def runs_of(document: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the runs of a document, be it about one target or several.
+
+    Raises:
+        ValueError: it is no report of this suite; one clear line.
+    """
+    runs = document.get("runs", [document])
+    known = isinstance(runs, list) and all(
+        isinstance(run, dict) and isinstance(run.get("results"), list) for run in runs
+    )
+    if document.get("format") != FORMAT or not known:
+        raise ValueError(f"this is no JSON report of this suite (format {FORMAT})")
+    return list(runs)

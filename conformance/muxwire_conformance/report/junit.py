@@ -1,25 +1,33 @@
 """The report as JUnit XML: areas are suites, cases are testcases.
 
-XML 1.0 forbids control characters, so every text goes through ``clean``.
+XML 1.0 forbids control characters, so every text goes through ``clean``. The elements and their
+order are those of the schema that Jenkins and its kin read (``tests/data/junit.xsd``).
 """
 
 from __future__ import annotations
 
 import re
 import xml.etree.ElementTree as ET
-from collections.abc import Mapping
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from muxwire_conformance.explain import explain, plain
+from muxwire_conformance.report.collect import CollectedReport, Run
 from muxwire_conformance.rules import rule
-from muxwire_conformance.session import Summary
 from muxwire_conformance.verdict import Result, Verdict
 
-CLASS_NAME = "muxwire_conformance.worker.tcp"
 MOST_TEXT = 60_000
 
 _FORBIDDEN = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+_KINDS = {
+    Verdict.FAIL: "failure",
+    Verdict.FLAKY: "failure",
+    Verdict.XPASS: "failure",
+    Verdict.INCONCLUSIVE: "error",
+    Verdict.ERROR: "error",
+    Verdict.NOT_APPLICABLE: "skipped",
+    Verdict.XFAIL: "skipped",
+}
 
 
 def clean(text: str) -> str:
@@ -27,83 +35,75 @@ def clean(text: str) -> str:
     return _FORBIDDEN.sub("\ufffd", text)
 
 
-class JunitReport:
-    """Collect results and write the file at the end.
+class JunitReport(CollectedReport):
+    """Collect results and write the file at the end."""
 
-    Args:
-        path: The file; it is replaced at the end.
-        head: Members about the run: target, seed, versions.
+    def __init__(self, path: Path) -> None:
+        self._several = False
+        super().__init__(path)
 
-    Raises:
-        OSError: the file cannot be written.
-    """
-
-    def __init__(self, path: Path, head: Mapping[str, Any]) -> None:
-        self._path = path
-        self._head = head
-        self._results: list[Result] = []
-        with path.open("w", encoding="utf-8"):
-            pass  # fail now, not after the run
-
-    def result(self, result: Result) -> None:
-        """Keep one result."""
-        self._results.append(result)
-
-    def finish(self, summary: Summary) -> None:
-        """Write the file."""
+    def render(self, runs: Sequence[Run]) -> str:
+        """Return the document."""
+        self._several = len(runs) > 1
         root = ET.Element("testsuites", name="muxwire-conformance")
-        for area in sorted({result.area for result in self._results}):
-            root.append(self._suite(area))
-        root.set("time", f"{summary.seconds:.3f}")
+        for run in runs:
+            for area in sorted({result.area for result in run.results}):
+                root.append(self._suite(run, area))
+        seconds = sum(run.summary.seconds for run in runs if run.summary is not None)
+        root.set("time", f"{seconds:.3f}")
         for name in ("tests", "failures", "errors", "skipped"):
             root.set(name, str(sum(int(suite.get(name, "0")) for suite in root)))
         ET.indent(root)
-        ET.ElementTree(root).write(self._path, encoding="utf-8", xml_declaration=True)
+        text = ET.tostring(root, encoding="unicode")
+        return f'<?xml version="1.0" encoding="utf-8"?>\n{text}\n'
 
-    def _suite(self, area: str) -> ET.Element:
+    def _suite(self, run: Run, area: str) -> ET.Element:
         results = sorted(
-            (result for result in self._results if result.area == area),
+            (result for result in run.results if result.area == area),
             key=lambda result: result.id,
         )
-        suite = ET.Element("testsuite", name=area, tests=str(len(results)))
+        name = clean(f"{run.target} {area}") if self._several else area
+        suite = ET.Element("testsuite", name=name, tests=str(len(results)))
         suite.set("time", f"{sum(result.seconds for result in results):.3f}")
+        suite.set("timestamp", str(run.head.get("started", "")).removesuffix("Z"))
         properties = ET.SubElement(suite, "properties")
-        for name in ("target", "seed", "suite_version", "spec_checksum"):
-            value = clean(str(self._head.get(name, "")))
-            ET.SubElement(properties, "property", name=name, value=value)
+        for key in ("target", "seed", "suite_version", "spec_version", "spec_checksum"):
+            value = clean(str(run.head.get(key, "")))
+            ET.SubElement(properties, "property", name=key, value=value)
         for result in results:
-            suite.append(self._case(result))
+            suite.append(self._case(run, result))
         kinds = {"failures": "failure", "errors": "error", "skipped": "skipped"}
         for attribute, tag in kinds.items():
             suite.set(attribute, str(len(suite.findall(f"testcase/{tag}"))))
         return suite
 
-    def _case(self, result: Result) -> ET.Element:
+    def _case(self, run: Run, result: Result) -> ET.Element:
         known = rule(result.requirement)
-        case = ET.Element("testcase", name=clean(result.id), classname=CLASS_NAME)
+        role, transport = run.head.get("role", "worker"), run.head.get("transport", "tcp")
+        case = ET.Element("testcase", name=clean(result.id))
+        case.set("classname", clean(f"muxwire_conformance.{role}.{transport}"))
         case.set("time", f"{result.seconds:.3f}")
         properties = ET.SubElement(case, "properties")
         for name, value in (
             ("requirement", known.id),
             ("level", known.level),
             ("section", known.source),
+            ("verdict", result.verdict.value),
         ):
             ET.SubElement(properties, "property", name=name, value=clean(value))
-        message = clean(result.reason)
-        if result.verdict in (Verdict.FAIL, Verdict.FLAKY, Verdict.XPASS):
-            ET.SubElement(case, "failure", message=message, type=known.level)
-        elif result.verdict in (Verdict.INCONCLUSIVE, Verdict.ERROR):
-            ET.SubElement(case, "error", message=message, type=result.verdict.value)
-        elif result.verdict in (Verdict.NOT_APPLICABLE, Verdict.XFAIL):
-            ET.SubElement(case, "skipped", message=message)
+        if (tag := _KINDS.get(result.verdict)) is not None:
+            found = ET.SubElement(case, tag, message=clean(result.reason))
+            if tag != "skipped":
+                found.set("type", known.level if tag == "failure" else result.verdict.value)
         if result.verdict not in (Verdict.PASS, Verdict.NOT_APPLICABLE):
             output = ET.SubElement(case, "system-out")
-            output.text = self._text(result)
+            output.text = _text(run, result)
         return case
 
-    def _text(self, result: Result) -> str:
-        target, seed = str(self._head.get("target", "")), int(self._head.get("seed", 0))
-        text = clean(plain(explain(result, target=target, seed=seed, verbose=True)))
-        if len(text) > MOST_TEXT:
-            text = text[:MOST_TEXT] + "\n... cut; run the case again to see all"
-        return text
+
+def _text(run: Run, result: Result) -> str:
+    seed = int(run.head.get("seed", 0))
+    text = clean(plain(explain(result, target=run.target, seed=seed, verbose=True)))
+    if len(text) > MOST_TEXT:
+        text = text[:MOST_TEXT] + "\n... cut; run the case again to see all"
+    return text

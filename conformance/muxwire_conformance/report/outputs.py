@@ -1,21 +1,26 @@
-"""All reports of a run together: a report that cannot be written never stops the others.
+"""All reports of a call together: a report that cannot be written never stops the others.
 
 Rules of this file:
 
-* A file that cannot be opened is known before the first case runs.
+* A file that cannot be opened is known before anything is judged.
 * A report that fails later is dropped and remembered in ``trouble``: the exit code tells.
-* The text report ends last, so that its summary is the last line.
+* The text report comes last, so that its summary is the last line.
 """
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
+from muxwire_conformance.report.badge import BadgeReport
 from muxwire_conformance.report.json import JsonReport
+from muxwire_conformance.report.jsonl import JsonLinesReport
 from muxwire_conformance.report.junit import JunitReport
+from muxwire_conformance.report.markdown import MarkdownReport, StepSummary
 from muxwire_conformance.session import Summary
 from muxwire_conformance.verdict import Result
 
@@ -25,10 +30,16 @@ Given = TypeVar("Given")
 class Report(Protocol):
     """What every report can do."""
 
+    def begin(self, head: Mapping[str, Any]) -> None:
+        """Begin the run of one target."""
+
     def result(self, result: Result) -> None:
         """Take one result."""
 
-    def finish(self, summary: Summary) -> None:
+    def finish(self, summary: Summary | None) -> None:
+        """End the run; None means that the target was not reached."""
+
+    def close(self) -> None:
         """Write what is left."""
 
 
@@ -41,47 +52,77 @@ class Files:
     """Which reports to write where."""
 
     json: Path | None = None
+    jsonl: Path | None = None
     junit: Path | None = None
+    markdown: Path | None = None
+    step_summary: Path | None = None
+    badge: Path | None = None
 
 
 class Reports:
-    """Every report of one run.
+    """Every report of one call, about one target or several.
 
     Args:
         text: The report for people.
+        files: The others.
         complain: Called with one line when a report fails.
+        several: There are several targets.
+
+    Raises:
+        ReportError: a file cannot be written.
     """
 
-    def __init__(self, text: Report, complain: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        text: Report,
+        files: Files,
+        complain: Callable[[str], None],
+        *,
+        several: bool = False,
+    ) -> None:
         self.trouble = ""
-        self._reports: list[Report] = [text]
         self._complain = complain
+        self._reports: list[Report] = []
+        kinds: dict[str, Callable[[Path], Report]] = {
+            "json": partial(JsonReport, several=several),
+            "jsonl": JsonLinesReport,
+            "junit": JunitReport,
+            "markdown": MarkdownReport,
+            "step_summary": StepSummary,
+            "badge": BadgeReport,
+        }
+        for name in (field.name for field in fields(files)):
+            path: Path | None = getattr(files, name)
+            if path is not None:
+                self._reports.append(self._open(kinds[name], path))
+        self._reports.append(text)
 
-    def open(self, files: Files, head: Mapping[str, Any]) -> None:
-        """Open the files.
+    def _open(self, kind: Callable[[Path], Report], path: Path) -> Report:
+        try:
+            return kind(path)
+        except OSError as error:
+            self.close()
+            raise ReportError(f"the report {path} cannot be written: {error.strerror}") from error
 
-        Raises:
-            ReportError: one of them cannot be written.
-        """
-        kinds = ((files.json, JsonReport), (files.junit, JunitReport))
-        for path, kind in kinds:
-            if path is None:
-                continue
-            try:
-                self._reports.append(kind(path, head))
-            except OSError as error:
-                text = f"the report {path} cannot be written: {error.strerror}"
-                raise ReportError(text) from error
+    def begin(self, head: Mapping[str, Any]) -> None:
+        """Begin the run of one target."""
+        for report in list(self._reports):
+            self._guard(report, report.begin, head)
 
     def result(self, result: Result) -> None:
         """Pass one result on."""
         for report in list(self._reports):
             self._guard(report, report.result, result)
 
-    def finish(self, summary: Summary) -> None:
-        """Finish all reports."""
-        for report in reversed(self._reports):
+    def finish(self, summary: Summary | None) -> None:
+        """End the run of one target."""
+        for report in list(self._reports):
             self._guard(report, report.finish, summary)
+
+    def close(self) -> None:
+        """Write what is left."""
+        for report in list(self._reports):
+            self._guard(report, lambda _: report.close(), None)  # noqa: B023 - called at once
 
     def _guard(self, report: Report, action: Callable[[Given], None], value: Given) -> None:
         try:
@@ -90,3 +131,5 @@ class Reports:
             self.trouble = f"a report cannot be written: {error}"
             self._complain(self.trouble)
             self._reports.remove(report)
+            with contextlib.suppress(OSError):
+                report.close()

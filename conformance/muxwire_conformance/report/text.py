@@ -6,10 +6,11 @@ import contextlib
 import os
 import sys
 from collections import Counter
-from collections.abc import Iterable
-from typing import TextIO
+from collections.abc import Iterable, Mapping
+from typing import Any, TextIO
 
 from muxwire_conformance.explain import explain
+from muxwire_conformance.report.collect import Run
 from muxwire_conformance.session import Summary
 from muxwire_conformance.verdict import Result, Verdict
 
@@ -32,8 +33,6 @@ class TextReport:
 
     Args:
         out: Where the report goes.
-        target: The target as the user wrote it.
-        seed: Seed of the run.
         verbosity: -1 only the summary, 0 what did not pass, 1 every case and every frame.
         colour: Use ANSI colours.
         progress: Where a progress line goes, None for none.
@@ -43,21 +42,17 @@ class TextReport:
         self,
         out: TextIO,
         *,
-        target: str,
-        seed: int,
         verbosity: int = 0,
         colour: bool = False,
         progress: TextIO | None = None,
     ) -> None:
         self._out = out
-        self._target = target
-        self._seed = seed
         self._verbosity = verbosity
         self._colour = colour
         self._progress = progress
         self.broken = False
         self._shown = 0
-        self._done: list[Result] = []
+        self._runs: list[Run] = []
 
     def say(self, text: str) -> None:
         """Write one line."""
@@ -73,9 +68,14 @@ class TextReport:
             with contextlib.suppress(OSError, ValueError):
                 os.dup2(os.open(os.devnull, os.O_WRONLY), self._out.fileno())
 
+    def begin(self, head: Mapping[str, Any]) -> None:
+        """Begin the run of one target."""
+        self._runs.append(Run(head=head))
+
     def result(self, result: Result) -> None:
         """Write what one result deserves."""
-        self._done.append(result)
+        run = self._runs[-1]
+        run.results.append(result)
         if self._verbosity < 0:
             return
         if result.verdict in _QUIET and self._verbosity < 1:
@@ -86,22 +86,38 @@ class TextReport:
         if result.verdict in _QUIET or not result.ran:
             self.say(f"{word:<4} {result.id}{took}{reason}")
             return
-        lines = explain(result, target=self._target, seed=self._seed, verbose=self._verbosity > 0)
+        seed = int(run.head.get("seed", 0))
+        lines = explain(result, target=run.target, seed=seed, verbose=self._verbosity > 0)
         self.say("")
         self.say(f"{word} {result.id}{took}")
         for line in lines[1:]:
             self.say(line)
         self.say("")
 
-    def finish(self, summary: Summary) -> None:
-        """Write a line for each area and the summary, which is the last line."""
+    def finish(self, summary: Summary | None) -> None:
+        """Write a line for each area and the summary, which is the last line about this target."""
+        run = self._runs[-1]
+        run.summary = summary
+        self.clear_progress()
+        if summary is None:
+            return
         if self._verbosity >= 0:
-            for line in area_lines(self._done):
+            for line in area_lines(run.results):
                 self.say(line)
         if summary.interrupted:
             self.say("interrupted: the report is partial")
         self.say(f"{summary.seconds:.1f} s")
         self.say(summary.line())
+
+    def close(self) -> None:
+        """Write one line for each target, if there are several."""
+        if len(self._runs) < 2:
+            return
+        self.say("")
+        width = max(len(run.target) for run in self._runs)
+        for run in self._runs:
+            line = "not judged" if run.summary is None else run.summary.line()
+            self.say(f"{run.target:<{width}}  {line}")
 
     # -- progress --------------------------------------------------------------------------
 
