@@ -16,14 +16,20 @@ import pkgutil
 import re
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import Any, Final
 
 from muxwire_conformance.rules import rule
 
-if TYPE_CHECKING:
-    from muxwire_conformance.context import Context
+CaseFunction = Callable[[Any], Awaitable[None]]
+"""Takes a ``Context``, or a ``ClientContext`` where the role is client."""
 
-CaseFunction = Callable[["Context"], Awaitable[None]]
+PACKAGES = {
+    "worker": "muxwire_conformance.cases",
+    "client": "muxwire_conformance.cases_client",
+}
+"""Where the cases of each role are declared."""
+
+CLIENT_PREFIX = "client-"
 
 _ID = re.compile(r"[A-Z]{3}-[0-9]{3}/[a-z0-9]+(-[a-z0-9]+)*")
 _CHECK = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
@@ -103,7 +109,7 @@ def case(
             vocabulary emits by itself.
         requirements: Requirement ids that the case is evidence for; the id's own by default.
         twin: For a negative case: ``SAME``, the id of another case, or an async function.
-        role: Which side is judged.
+        role: Which side is judged: ``worker``, or ``client`` for names that begin ``client-``.
         features: What the target must declare, for example ``["conformance"]`` for a case that
             opens conformance subjects. Missing features make the case N/A. A question mark
             (``"conformance?"``) means: used if it is there, see ``ctx.has``.
@@ -118,6 +124,10 @@ def case(
         raise ValueError(f"{id!r} is no case id")
     if id in CASES:
         raise ValueError(f"{id} is declared twice")
+    if role not in PACKAGES:
+        raise ValueError(f"{id}: {role!r} is no role")
+    if (role == "client") != id.partition("/")[2].startswith(CLIENT_PREFIX):
+        raise ValueError(f"{id}: a case for a client, and no other, is called client-...")
     if not checks:
         raise ValueError(f"{id} declares no checks")
     for name in checks:
@@ -146,21 +156,22 @@ def case(
     return register
 
 
-def load_cases() -> dict[str, Case]:
-    """Import every module of ``muxwire_conformance.cases`` and return the registry, by id.
+def load_cases(role: str = "worker") -> dict[str, Case]:
+    """Import every case for a role and return them by id.
 
     Raises:
         ValueError: a twin is named that does not exist or cannot stand for it.
     """
-    package = importlib.import_module("muxwire_conformance.cases")
+    package = importlib.import_module(PACKAGES[role])
     for module in sorted(info.name for info in pkgutil.iter_modules(package.__path__)):
         importlib.import_module(f"{package.__name__}.{module}")
-    for known in CASES.values():
+    found = {id: one for id, one in sorted(CASES.items()) if one.role == role}
+    for known in found.values():
         if isinstance(known.twin, str):
-            if known.twin not in CASES:
+            if known.twin not in found:
                 raise ValueError(f"{known.id}: its twin {known.twin} does not exist")
-            if CASES[known.twin].twin is not None:
+            if found[known.twin].twin is not None:
                 raise ValueError(f"{known.id}: its twin {known.twin} is not a positive case")
-            if CASES[known.twin].exclusive and not known.exclusive:
+            if found[known.twin].exclusive and not known.exclusive:
                 raise ValueError(f"{known.id}: its twin runs alone, so it must run alone too")
-    return dict(sorted(CASES.items()))
+    return found

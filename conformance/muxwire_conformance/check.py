@@ -54,10 +54,10 @@ class Request:
 
 def check(request: Request) -> ExitCode:
     """Judge every target in turn and return the worst exit code."""
-    return asyncio.run(_Check(request).main())
+    return asyncio.run(Check(request).main())
 
 
-class _Check:
+class Check:
     """One call of the command."""
 
     def __init__(self, request: Request) -> None:

@@ -31,10 +31,11 @@ MOST_TRANSCRIPTS = 4
 MARK = ">>>"
 
 
-def rerun_command(case_id: str, *, target: str, seed: int) -> str:
+def rerun_command(case_id: str, *, target: str, seed: int, role: str = "worker") -> str:
     """Return the one command that runs a case again as it ran."""
-    words = [*invocation(), "check", case_id]
-    words += ["--target", target, "--seed", str(seed), "-v"]
+    client = role == "client"
+    words = [*invocation(), "check-client" if client else "check", case_id]
+    words += ["--client-cmd" if client else "--target", target, "--seed", str(seed), "-v"]
     return shlex.join(words)
 
 
@@ -85,7 +86,8 @@ def explain(result: Result, *, target: str, seed: int, verbose: bool = False) ->
     if hidden:
         lines.append(f"  ({hidden} more connections are not shown)")
     if result.ran or result.verdict is Verdict.INCONCLUSIVE:
-        command = rerun_command(result.rerun or result.id, target=target, seed=seed)
+        again = result.rerun or result.id
+        command = rerun_command(again, target=target, seed=seed, role=result.role)
         lines += ["  run it again", f"    {command}"]
     return lines
 
@@ -163,8 +165,8 @@ def annotated(entry: Entry) -> list[tuple[hexdump.Line, str]]:
     """
     if not entry.raw:
         return []
-    receiver = "worker" if entry.who == "judge" else "client"
-    fields = hexdump.annotate(entry.raw, receiver=receiver)
+    default = "worker" if entry.who == "judge" else "client"
+    fields = hexdump.annotate(entry.raw, receiver=entry.receiver or default)
     if entry.raw[0] != wire.MARKER and wire.looks_like_frame(entry.raw, entry.length):
         fields = _behind_a_wrong_marker(entry.raw, fields[0])
     if entry.length > len(entry.raw):

@@ -26,6 +26,7 @@ from typing import Any
 
 from muxwire_conformance import wire
 from muxwire_conformance.case import Case, CaseFunction
+from muxwire_conformance.case_context import CaseContext
 from muxwire_conformance.confirm import LEAST_TIME, settle
 from muxwire_conformance.context import Context
 from muxwire_conformance.patience import Patience
@@ -117,6 +118,10 @@ class Session:
         obituary: Says how the target's process ended, "" while it runs or is not ours.
         library: All cases by id, for twins.
     """
+
+    ROLE = "worker"
+    EVERY_FRAME = EVERY_FRAME
+    """How the case is called that says whether every frame received kept a rule."""
 
     def __init__(
         self,
@@ -231,7 +236,7 @@ class Session:
         self._doubtful.clear()
 
     def _report(self, one: Case, result: Result) -> None:
-        if one.id.endswith("/" + EVERY_FRAME):
+        if one.id.endswith("/" + self.EVERY_FRAME):
             self._held_back[one.id] = result
             return
         self._publish(result)
@@ -284,6 +289,7 @@ class Session:
             seconds=0.0,
             reason=reason,
             ran=False,
+            role=one.role,
         )
 
     async def _judge(self, one: Case) -> Result:
@@ -345,8 +351,8 @@ class Session:
         result.ran = verdict is not Verdict.NOT_APPLICABLE
         return result
 
-    async def _execute(self, one: Case, function: CaseFunction, *, twin_run: bool) -> Result:
-        context = Context(
+    def _context(self, one: Case, *, twin_run: bool) -> CaseContext:
+        return Context(
             address=self.address,
             patience=self.patience,
             seed=self.options.seed,
@@ -355,6 +361,9 @@ class Session:
             features=self.findings.features,
             twin_run=twin_run,
         )
+
+    async def _execute(self, one: Case, function: CaseFunction, *, twin_run: bool) -> Result:
+        context = self._context(one, twin_run=twin_run)
         started = time.monotonic()
         stopped: BaseException | None = None
         trace = ""
@@ -375,6 +384,8 @@ class Session:
             else:
                 stopped = error
                 trace = traceback.format_exc()
+        if isinstance(stopped, CheckFailed):
+            stopped = await context.explain_end() or stopped
         if context.bug is not None:
             stopped = context.bug
             trace = "".join(traceback.format_exception(context.bug))
@@ -402,6 +413,7 @@ class Session:
             reason=reason,
             traceback=trace,
             violations=context.violations,
+            role=one.role,
         )
         if own and stopped is None:
             result.watched = own[0].requirement
@@ -414,7 +426,7 @@ class Session:
         result: Result,
         stopped: BaseException | None,
         own: list[Violation],
-        context: Context,
+        context: CaseContext,
     ) -> None:
         if isinstance(stopped, CheckFailed | Unprepared):
             result.expected, result.actual = stopped.expected, stopped.actual
@@ -431,7 +443,7 @@ class Session:
             if warning is not None:
                 result.expected, result.actual = warning.expected, warning.actual
         if result.verdict is not Verdict.PASS:
-            result.transcripts = [connection.transcript for connection in context.connections]
+            result.transcripts = context.transcripts
 
     # -- is it still there -----------------------------------------------------------------
 
@@ -513,7 +525,7 @@ class Session:
 
     def _report_every_frame(self) -> None:
         for requirement, seen in sorted(self._sightings.items()):
-            name = f"{requirement}/{EVERY_FRAME}"
+            name = f"{requirement}/{self.EVERY_FRAME}"
             if any(
                 result.requirement == requirement and result.verdict is Verdict.FAIL
                 for result in self.results
@@ -536,6 +548,7 @@ class Session:
                     frame=seen.first.frame,
                     transcripts=[seen.first.transcript] if seen.first.transcript else [],
                     rerun=seen.where[0],
+                    role=self.ROLE,
                 )
                 seen.first.mark()
         for _name, result in sorted(self._held_back.items()):

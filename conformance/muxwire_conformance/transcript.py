@@ -18,7 +18,8 @@ class Entry:
 
     ``who`` is ``judge``, ``target`` or ``event``. ``raw`` holds at most the first 2,048 octets;
     ``length`` is the real length. ``marked`` is set on what broke the rule; ``field`` and
-    ``remark`` say where in it and how, if the octets alone do not show it.
+    ``remark`` say where in it and how, if the octets alone do not show it. ``receiver`` is the role
+    of the side that the octets were written for.
     """
 
     at: float
@@ -30,14 +31,19 @@ class Entry:
     note: str = ""
     field: str = ""
     remark: str = ""
+    receiver: str = ""
 
 
 @dataclass(slots=True, kw_only=True)
 class Transcript:
-    """The entries of one connection, oldest first; the middle of a long one is dropped."""
+    """The entries of one connection, oldest first; the middle of a long one is dropped.
+
+    ``peer`` is the role of the target.
+    """
 
     label: str
     started: float
+    peer: str = "worker"
     first: list[Entry] = field(default_factory=list)
     last: deque[Entry] = field(default_factory=lambda: deque(maxlen=KEEP_LAST))
     count: int = 0
@@ -64,6 +70,7 @@ class Transcript:
                     length=len(piece),
                     marked=marked and index == 0,
                     note=note if index == 0 else "",
+                    receiver=self.peer,
                 )
             )
 
@@ -77,6 +84,7 @@ class Transcript:
                 text=str(item),
                 raw=item.raw[:KEEP_OCTETS],
                 length=length,
+                receiver="client" if self.peer == "worker" else "worker",
             )
         )
 

@@ -204,6 +204,14 @@ class Transport:
             return transport
         raise last
 
+    @classmethod
+    def accepted(cls, sock: socket.socket) -> Transport:
+        """Take a socket that a listener accepted; reading begins with ``resume_reading``."""
+        sock.setblocking(False)
+        with contextlib.suppress(OSError):
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return cls(sock)
+
     @property
     def local_port(self) -> int:
         """Return the judge's own port number, for the report."""

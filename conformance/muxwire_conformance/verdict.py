@@ -154,6 +154,7 @@ class Result:
     late: bool = False
     rerun: str = ""
     attempts: list[Verdict] = field(default_factory=list)
+    role: str = "worker"
 
     @property
     def area(self) -> str:

@@ -93,7 +93,10 @@ def _matrix(run: Run) -> list[str]:
 def _result(run: Run, result: Result) -> list[str]:
     known = rule(result.requirement)
     again = rerun_command(
-        result.rerun or result.id, target=run.target, seed=int(run.head.get("seed", 0))
+        result.rerun or result.id,
+        target=run.target,
+        seed=int(run.head.get("seed", 0)),
+        role=result.role,
     )
     facts = [
         ("rule", f"{known.id} {known.level}, {known.source}: {code(known.text)}"),

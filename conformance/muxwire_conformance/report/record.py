@@ -49,7 +49,9 @@ def describe(result: Result, head: Mapping[str, Any]) -> dict[str, Any]:
         "violations": [
             {"requirement": seen.requirement, "text": seen.text} for seen in result.violations
         ],
-        "rerun": rerun_command(result.rerun or result.id, target=target, seed=seed),
+        "rerun": rerun_command(
+            result.rerun or result.id, target=target, seed=seed, role=result.role
+        ),
         "connections": [_transcript(one) for one in result.transcripts],
     }
     if result.traceback:

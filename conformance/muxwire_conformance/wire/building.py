@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Iterable, Sequence
 from typing import TypedDict, Unpack
 
@@ -10,6 +9,7 @@ from muxwire_conformance.wire.layout import (
     CONNECTION_ID,
     CONTROL,
     END_STREAM,
+    ERROR_HEAD,
     GOAWAY,
     GOAWAY_HEAD,
     HEADER,
@@ -20,6 +20,7 @@ from muxwire_conformance.wire.layout import (
     MARKER,
     META,
     MORE,
+    OPEN_HEAD,
     PING,
     PONG,
     PREFACE,
@@ -201,8 +202,7 @@ def open_metadata(
     raw = subject.encode() if isinstance(subject, str) else subject
     count = len(headers) if header_count is None else header_count
     block = (
-        struct.pack(
-            ">IHHH",
+        OPEN_HEAD.pack(
             timeout_ms,
             request_flags,
             count,
@@ -269,7 +269,27 @@ def response(
     more: bool = False,
     **header: Unpack[HeaderFields],
 ) -> bytes:
-    """Build a RESPONSE frame; from a client this is always illegal (TYP-001)."""
+    """Build a RESPONSE frame without metadata; from a client this is illegal (TYP-001)."""
     flags = (END_STREAM if end else 0) | (MORE if more else 0)
     legal: Override = {"type": RESPONSE, "flags": flags, "seq": seq, "request_id": request_id}
     return _built(body, legal, header)
+
+
+def metadata(headers: Sequence[tuple[str | bytes, str | bytes]] = ()) -> bytes:
+    """Build the metadata block of a response, its length field included."""
+    block = len(headers).to_bytes(2, "big") + headers_block(headers)
+    return len(block).to_bytes(4, "big") + block
+
+
+def error_body(
+    error: str | int,
+    message: bytes = b"",
+    *,
+    flags: int = 0,
+    retry_after_ms: int = 0,
+    detail: bytes = b"",
+    message_length: int | None = None,
+) -> bytes:
+    """Build an error body; ``message_length`` is what to declare, if not the real length."""
+    declared = len(message) if message_length is None else message_length
+    return ERROR_HEAD.pack(code(error), flags, retry_after_ms, declared) + message + detail

@@ -55,6 +55,7 @@ SETTING_NAMES = {setting.value: setting.name for setting in SETTINGS}
 HEADER = struct.Struct(">BBBBIQ16s")
 PREFACE = struct.Struct(">8sBBBBI")
 SETTING = struct.Struct(">HQ")
+OPEN_HEAD = struct.Struct(">IHHH")
 ERROR_HEAD = struct.Struct(">IHIH")
 GOAWAY_HEAD = struct.Struct(">IQIH")
 

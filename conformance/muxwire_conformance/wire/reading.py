@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from muxwire_spec.registries import setting
@@ -16,6 +17,7 @@ from muxwire_conformance.wire.layout import (
     HEADER,
     HEADER_SIZE,
     HEARTBEAT,
+    KILL,
     MAGIC,
     MARKER,
     MAX_ERROR_BODY,
@@ -24,6 +26,7 @@ from muxwire_conformance.wire.layout import (
     MORE,
     NON_RETRYABLE,
     NOT_PROCESSED,
+    OPEN_HEAD,
     PING,
     PONG,
     PREFACE,
@@ -34,6 +37,7 @@ from muxwire_conformance.wire.layout import (
     SETTING_NAMES,
     SETTINGS_ACK,
     SETTINGS_SUBTYPE,
+    STOP,
     WINDOW_UPDATE,
     code_name,
     describe,
@@ -62,7 +66,7 @@ class Preface:
 
 @dataclass(slots=True, kw_only=True)
 class Fault:
-    """Something that no correct worker sends, and the field that shows it, if it is one."""
+    """Something that no correct peer sends, and the field that shows it, if it is one."""
 
     requirement: str
     text: str
@@ -112,6 +116,15 @@ class Goaway:
 
 
 @dataclass(slots=True, kw_only=True)
+class Opening:
+    """What the metadata of an OPEN says beside its headers."""
+
+    subject: bytes
+    timeout_ms: int
+    request_flags: int
+
+
+@dataclass(slots=True, kw_only=True)
 class Frame:
     """One frame as received, typed as far as its octets allow.
 
@@ -137,6 +150,7 @@ class Frame:
     goaway: Goaway | None = None
     settings: list[tuple[int, int]] | None = None
     limit: int | None = None
+    opening: Opening | None = None
 
     @property
     def name(self) -> str:
@@ -324,7 +338,10 @@ def read_payload(target: Frame) -> None:
         if target.is_error:
             _read_error(target, payload)
         elif target.meta:
-            _read_response_meta(target, payload)
+            _read_metadata(target, payload)
+    elif target.type == REQUEST:
+        if target.meta:
+            _read_metadata(target, payload)
     elif target.type == CONTROL:
         if target.subtype == SETTINGS_SUBTYPE:
             if len(payload) % 10 or len(payload) > 640:
@@ -340,6 +357,8 @@ def read_payload(target: Frame) -> None:
                 target.limit = int.from_bytes(payload, "big")
         elif target.subtype == GOAWAY:
             _read_goaway(target, payload)
+        elif target.subtype in (STOP, KILL) and len(payload) != 4:
+            _fault(target, "PAY-001", f"{target.name} has {len(payload)} octets")
     elif target.type == HEARTBEAT and target.subtype in (PING, PONG) and len(payload) != 8:
         _fault(target, "PAY-001", f"{target.name} has {len(payload)} octets")
 
@@ -387,7 +406,9 @@ def _read_error(target: Frame, payload: bytes) -> None:
     )
 
 
-def _read_response_meta(target: Frame, payload: bytes) -> None:
+def _read_metadata(target: Frame, payload: bytes) -> None:
+    """Read the block of an OPEN or of a response."""
+
     def bad(text: str) -> None:
         _fault(target, "PAY-002", text)
 
@@ -400,30 +421,48 @@ def _read_response_meta(target: Frame, payload: bytes) -> None:
     if len(block) < length:
         bad(f"meta_length {length} is beyond the payload")
         return
-    if length < 2:
+    position = OPEN_HEAD.size if target.type == REQUEST else 2
+    if length < position:
         bad("the metadata block is too short for its header_count")
         return
-    count = int.from_bytes(block[:2], "big")
-    position = 2
+    if target.type == REQUEST:
+        timeout_ms, request_flags, count, subject_length = OPEN_HEAD.unpack_from(block)
+        position += subject_length
+        if position > length:
+            bad("the subject overruns the metadata block")
+            return
+        target.opening = Opening(
+            subject=block[OPEN_HEAD.size : position],
+            timeout_ms=timeout_ms,
+            request_flags=request_flags,
+        )
+    else:
+        count = int.from_bytes(block[:2], "big")
+    target.headers = _read_headers(block, position, count, bad)
+
+
+def _read_headers(
+    block: bytes, position: int, count: int, bad: Callable[[str], None]
+) -> list[tuple[bytes, bytes]] | None:
     headers: list[tuple[bytes, bytes]] = []
     for _ in range(count):
-        if position >= length:
+        if position >= len(block):
             bad(f"header_count is {count} but only {len(headers)} headers are there")
-            return
+            return None
         key_end = position + 1 + block[position]
         value_at = key_end + 2
         value_end = value_at + int.from_bytes(block[key_end:value_at], "big")
-        if value_at > length or value_end > length:
+        if value_at > len(block) or value_end > len(block):
             bad("a header overruns the metadata block")
-            return
+            return None
         headers.append((block[position + 1 : key_end], block[value_at:value_end]))
         position = value_end
-    target.headers = headers
+    return headers
 
 
 @dataclass(slots=True)
 class Assembler:
-    """Put the messages of one RESPONSE direction together from its frames."""
+    """Put the messages of one stream direction together from its frames (section 8.2)."""
 
     messages: list[bytes] = field(default_factory=list)
     _open: bytearray | None = None
@@ -439,8 +478,7 @@ class Assembler:
             self._open = None
             return
         if self._open is None and not piece.data and not piece.more:
-            # An empty success terminal carries no message; headers may travel alone (MSG-002).
-            if piece.end or (piece.meta and piece.seq == 0):
+            if not _stands_for_a_message(piece):
                 return
             self.messages.append(b"")
             return
@@ -453,3 +491,11 @@ class Assembler:
         if not piece.more:
             self.messages.append(bytes(self._open))
             self._open = None
+
+
+def _stands_for_a_message(empty: Frame) -> bool:
+    """Tell whether an empty frame outside a message, MORE clear, is an empty message (MSG-002)."""
+    if empty.type == REQUEST and empty.meta:
+        return empty.end
+    # An empty terminal carries no message; the headers of a response may travel alone.
+    return not empty.end and not (empty.meta and empty.seq == 0)

@@ -1,0 +1,209 @@
+"""One request as the judge sees it when it plays the worker: what came, and how to answer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Unpack
+
+from muxwire_conformance import wire
+from muxwire_conformance.wire import Assembler, Frame, HeaderFields
+
+if TYPE_CHECKING:
+    from muxwire_conformance.client_mode.link import Link
+
+Headers = Sequence[tuple[str | bytes, str | bytes]]
+
+
+class Exchange:
+    """A request that the client opened on a connection.
+
+    Helpers with ``check=`` judge; without it they prepare (see ``conversation``).
+
+    Attributes:
+        ordinal: Its place among the OPENs of the connection, from 1.
+        opening: The OPEN frame.
+        frames: Its REQUEST frames.
+        controls: The STOP and KILL frames for it.
+        octets: How much message data came, also of messages that are not complete.
+    """
+
+    def __init__(self, link: Link, opening: Frame, ordinal: int) -> None:
+        self.link = link
+        self.id = opening.request_id
+        self.opening = opening
+        self.ordinal = ordinal
+        self.frames: list[Frame] = []
+        self.controls: list[Frame] = []
+        self.octets = 0
+        self.received_cost = 0
+        self.credit_given = link.watcher.settings["INITIAL_STREAM_WINDOW"]
+        self.next_seq = 0
+        self.sent_cost = 0
+        self.send_limit = link.peer_settings["INITIAL_STREAM_WINDOW"]
+        self.answered = False
+        self._assembler = Assembler()
+
+    def __str__(self) -> str:
+        """Name the request by its subject and the start of its id."""
+        return f"request {self.id.hex()[:8]}.. ({self.subject})"
+
+    # -- what came -------------------------------------------------------------------------
+
+    def receive(self, frame: Frame) -> None:
+        """Take a REQUEST frame; called by the link."""
+        self.frames.append(frame)
+        self.octets += len(frame.data)
+        self.received_cost += frame.cost
+        self._assembler.add(frame)
+
+    @property
+    def subject(self) -> str:
+        """Return the subject."""
+        head = self.opening.opening
+        return head.subject.decode("latin-1") if head is not None else ""
+
+    @property
+    def timeout_ms(self) -> int:
+        """Return the deadline that the OPEN carries."""
+        return self.opening.opening.timeout_ms if self.opening.opening is not None else 0
+
+    @property
+    def headers(self) -> list[tuple[bytes, bytes]]:
+        """Return the headers of the OPEN, in order."""
+        return self.opening.headers or []
+
+    def header(self, key: str) -> str | None:
+        """Return the value of a header, None if it is not there."""
+        for name, value in self.headers:
+            if name == key.encode():
+                return value.decode("utf-8", "replace")
+        return None
+
+    @property
+    def messages(self) -> list[bytes]:
+        """Return the complete messages received so far."""
+        return self._assembler.messages
+
+    @property
+    def ended(self) -> bool:
+        """Tell whether END_STREAM has come."""
+        return bool(self.frames) and self.frames[-1].end
+
+    @property
+    def kill(self) -> Frame | None:
+        """Return the KILL, if one came."""
+        return next((one for one in self.controls if one.subtype == wire.KILL), None)
+
+    @property
+    def stop(self) -> Frame | None:
+        """Return the STOP, if one came."""
+        return next((one for one in self.controls if one.subtype == wire.STOP), None)
+
+    async def complete(
+        self, *, check: str | None = None, within: float | None = None
+    ) -> list[bytes]:
+        """Wait for END_STREAM and return the messages."""
+        await self.link.wait_for(lambda: self.ended, within)
+        if not self.ended:
+            self.link.fail(check, f"END_STREAM of {self}")
+        self.link.hold(check)
+        return self.messages
+
+    async def killed(
+        self,
+        reason: str | int | None = None,
+        *,
+        check: str | None = None,
+        within: float | None = None,
+    ) -> Frame:
+        """Wait for the KILL of this request and return it; ``reason`` is what it must say."""
+        await self.link.wait_for(lambda: self.kill is not None, within)
+        frame = self.kill
+        expected = f"KILL of {self}"
+        if frame is None:
+            self.link.fail(check, expected)
+        if reason is not None and int.from_bytes(frame.payload, "big") != wire.code(reason):
+            words = f"{expected} with {wire.code_name(wire.code(reason))}"
+            self.link.fail(check, words, frame.payload.hex(), frame, field="reason")
+        self.link.hold(check)
+        return frame
+
+    # -- answering -------------------------------------------------------------------------
+
+    def build(
+        self,
+        data: bytes = b"",
+        *,
+        end: bool = False,
+        more: bool = False,
+        headers: Headers | None = None,
+        **header: Unpack[HeaderFields],
+    ) -> bytes:
+        """Return the next RESPONSE frame without writing it; ``headers`` sets META."""
+        seq = self.next_seq
+        self.next_seq += 1
+        if headers is not None:
+            data = wire.metadata(headers) + data
+            flags = wire.META | (wire.END_STREAM if end else 0) | (wire.MORE if more else 0)
+            header.setdefault("flags", flags)
+        return wire.response(self.id, seq, data, end=end, more=more, **header)
+
+    def send(
+        self,
+        data: bytes = b"",
+        *,
+        end: bool = False,
+        more: bool = False,
+        headers: Headers | None = None,
+        **header: Unpack[HeaderFields],
+    ) -> bytes:
+        """Write one RESPONSE frame with the next seq at once, whatever the credit; return it."""
+        raw = self.build(data, end=end, more=more, headers=headers, **header)
+        self.link.send(raw)
+        return raw
+
+    def refusal(
+        self, error: str | int, message: bytes = b"", *, flags: int = 0, retry_after_ms: int = 0
+    ) -> bytes:
+        """Return an error terminal without writing it."""
+        body = wire.error_body(error, message, flags=flags, retry_after_ms=retry_after_ms)
+        return self.build(body, end=True, flags=wire.END_STREAM | wire.ERROR)
+
+    def fail(
+        self,
+        error: str | int,
+        message: bytes = b"",
+        *,
+        not_processed: bool = False,
+        non_retryable: bool = False,
+        retry_after_ms: int = 0,
+    ) -> None:
+        """Write an error terminal."""
+        flags = wire.NOT_PROCESSED * not_processed | wire.NON_RETRYABLE * non_retryable
+        self.link.send(self.refusal(error, message, flags=flags, retry_after_ms=retry_after_ms))
+
+    def answer(self, *messages: bytes, trailers: Headers | None = None) -> None:
+        """Write whole messages and the success terminal."""
+        for message in messages:
+            self.send(message)
+        self.send(end=True, headers=trailers)
+
+    async def send_message(self, data: bytes, *, end: bool = False) -> None:
+        """Write one message of any size within all credit, as a correct worker does."""
+        left = memoryview(data)
+        while True:
+            room = self._room()
+            if room < min(1, len(left)):
+                if not await self.link.wait_for(lambda: self._room() >= 1):
+                    self.link.fail(None, "credit to send more of a message")
+                continue
+            piece, left = left[:room], left[room:]
+            self.send(bytes(piece), more=bool(left), end=end and not left)
+            if not left:
+                return
+            await self.link.flushed()
+
+    def _room(self) -> int:
+        link = self.link
+        credit = min(self.send_limit - self.sent_cost, link.send_limit - link.sent_cost)
+        return min(link.peer_settings["MAX_FRAME_SIZE"], credit - wire.HEADER_SIZE)

@@ -1,0 +1,79 @@
+"""``check-client``: judge a client that a driver program wraps."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from muxwire_conformance.case import load_cases
+from muxwire_conformance.check import Request
+from muxwire_conformance.client_mode.check import check_client
+from muxwire_conformance.client_mode.driver import split_command
+from muxwire_conformance.client_mode.session import NOWHERE
+from muxwire_conformance.commands import options
+from muxwire_conformance.commands.listing import print_list
+from muxwire_conformance.explain import PROGRAM
+from muxwire_conformance.verdict import ExitCode
+
+_EXAMPLES = f"""\
+The driver is a program that wraps the client and speaks wmx-driver/1 (section 19.4 of the
+specification): JSON lines, operations on its standard input, events on its standard output. One
+process is started for each case. {{host}} and {{port}} are replaced if they occur.
+
+examples:
+  muxwire-conformance check-client --client-cmd 'muxwire driver'      the bundled client
+  muxwire-conformance check-client --client-cmd './driver {{host}} {{port}}'
+  muxwire-conformance check-client --client-cmd './driver' HSK REC-002 -v
+  muxwire-conformance check-client --client-cmd './driver' --json run.json --junit run.xml
+
+{options.EXIT_CODES}"""
+
+
+def add(commands: options.Commands) -> None:
+    """Add the parser."""
+    parser = commands.add_parser(
+        "check-client",
+        help="judge a client",
+        description="Judge the client that the program of --client-cmd wraps.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    options.add_selection(parser)
+    group = parser.add_argument_group("client")
+    group.add_argument(
+        "--client-cmd",
+        required=True,
+        metavar="CMD",
+        help="how to start the driver; no shell is used, quote words as in one",
+    )
+    options.add_run(parser)
+    options.add_output(parser)
+    parser.set_defaults(run=_run)
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    library = load_cases("client")
+    try:
+        split_command(arguments.client_cmd, NOWHERE)
+    except ValueError as error:
+        sys.stderr.write(f"{PROGRAM}: --client-cmd {arguments.client_cmd!r}: {error}\n")
+        return ExitCode.USAGE
+    cases = options.selected(arguments, library)
+    if arguments.list:
+        return print_list(cases)
+    if not cases:
+        sys.stderr.write(f"{PROGRAM}: nothing is selected\n")
+        return ExitCode.NOTHING_RAN
+    return check_client(
+        Request(
+            targets=[arguments.client_cmd],
+            cases=cases,
+            library=library,
+            options=options.run_options(arguments),
+            timeout=arguments.timeout,
+            strict=arguments.strict,
+            files=options.report_files(arguments),
+            verbosity=options.verbosity(arguments),
+            no_color=arguments.no_color,
+        )
+    )
