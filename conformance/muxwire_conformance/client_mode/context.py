@@ -52,7 +52,7 @@ class Listener:
         self.accepted_at: list[float] = []
         self.receive_buffer: int | None = None
         self.hang_up = False
-        self._waiting: deque[Link] = deque()
+        self.waiting: deque[Link] = deque()
         self._activity = asyncio.Event()
         self._open = True
         asyncio.get_running_loop().add_reader(self._sock.fileno(), self._accept)
@@ -73,14 +73,14 @@ class Listener:
         label = f"connection {len(self.context.connections) + 1}"
         link = Link(self.context, transport, label)
         self.context.connections.append(link)
-        self._waiting.append(link)
+        self.waiting.append(link)
         transport.resume_reading()
         self._activity.set()
 
     def adopt(self, context: ClientContext) -> None:
         """Belong to another context from now on, with the connections that wait."""
         self.context = context
-        for link in self._waiting:
+        for link in self.waiting:
             link.context = context
             context.connections.append(link)
 
@@ -88,14 +88,14 @@ class Listener:
         """Return the next connection, None if none comes in time."""
         loop = asyncio.get_running_loop()
         deadline = None if seconds is None else loop.time() + seconds
-        while not self._waiting:
+        while not self.waiting:
             self._activity.clear()
             try:
                 async with asyncio.timeout_at(deadline):
                     await self._activity.wait()
             except TimeoutError:
                 break
-        return self._waiting.popleft() if self._waiting else None
+        return self.waiting.popleft() if self.waiting else None
 
     async def dials(self, count: int, seconds: float | None) -> bool:
         """Wait until so many connections were accepted in all; tell if they were."""
@@ -494,7 +494,9 @@ class ClientContext(CaseContext):
 
     async def close(self) -> None:
         """End the twin's connections, or the driver in order: it must still obey."""
-        if not self.twin_run and self.bench.driver is not None:
+        if self.twin_run:
+            self._leave_waiting()
+        elif self.bench.driver is not None:
             self.driver.op("close")
         for link in self.connections:
             if link.transport.end is None:
@@ -503,9 +505,16 @@ class ClientContext(CaseContext):
         if self.twin_run:
             for link in self.connections:
                 await link.until(lambda: False, PICK_UP)
+            self._leave_waiting()
         else:
             await self.bench.close(slack=self.patience.slack)
         self.abandon()
+
+    def _leave_waiting(self) -> None:
+        """Leave the connections that nobody accepted to the case, which runs next."""
+        if self.bench.listener is not None:
+            waiting = self.bench.listener.waiting
+            self.connections = [one for one in self.connections if one not in waiting]
 
     async def explain_end(self) -> Unprepared | NotApplicable | None:
         """Say whether a failure is the driver's: a process that ended shows a moment later."""

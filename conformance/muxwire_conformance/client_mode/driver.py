@@ -22,11 +22,12 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from muxwire_spec.driver import PROTOCOL
+
 from muxwire_conformance.client_mode.grammar import GrammarError, Order, read_event
 from muxwire_conformance.target import Address
 from muxwire_conformance.transcript import Entry, Transcript
 from muxwire_conformance.verdict import NotApplicable, Unprepared
-from muxwire_spec.driver import PROTOCOL
 
 READY_TIME = 5.0
 EXIT_TIME = 2.0
