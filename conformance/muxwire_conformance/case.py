@@ -126,8 +126,8 @@ def case(
         raise ValueError(f"{id} is declared twice")
     if role not in PACKAGES:
         raise ValueError(f"{id}: {role!r} is no role")
-    if (role == "client") != id.partition("/")[2].startswith(CLIENT_PREFIX):
-        raise ValueError(f"{id}: a case for a client, and no other, is called client-...")
+    if role == "client" and not id.partition("/")[2].startswith(CLIENT_PREFIX):
+        raise ValueError(f"{id}: a case for a client is called {CLIENT_PREFIX}...")
     if not checks:
         raise ValueError(f"{id} declares no checks")
     for name in checks:
