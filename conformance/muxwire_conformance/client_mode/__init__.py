@@ -6,7 +6,7 @@ The public shape, from the case outwards:
   name that begins ``client-``, in ``muxwire_conformance.cases_client``. CASES.md has the words.
 * ``context.ClientContext`` starts the driver, makes requests through it (``Call``) and accepts the
   client's connections (``link.Link``), on which requests appear as ``exchange.Exchange``.
-* ``driver.Driver`` is the process, ``grammar`` reads its lines, ``watcher.ClientWatcher`` checks
+* ``driver.Driver`` is the process, ``grammar`` reads its lines, ``watcher.LinkWatcher`` checks
   every frame that the client sends.
 * ``session.ClientSession`` runs cases; ``session.preflight`` looks at the driver first. To judge a
   command line from a test::
