@@ -226,9 +226,10 @@ obs-goaway-without-requirement | OBS-006 | its GOAWAY message names no requireme
 """
 
 
-def _read() -> dict[str, Flaw]:
-    rows = (line.split(" | ", 2) for line in _TABLE.strip().splitlines())
+def read_table(text: str) -> dict[str, Flaw]:
+    """Read a table of flaws, one per line: name, requirement, what it does."""
+    rows = (line.split(" | ", 2) for line in text.strip().splitlines())
     return {name: Flaw(name, requirement, what) for name, requirement, what in rows}
 
 
-FLAWS: dict[str, Flaw] = _read()
+FLAWS: dict[str, Flaw] = read_table(_TABLE)
