@@ -130,7 +130,7 @@ async def generate(request: Request) -> AsyncGenerator[bytes, None]:
             return
         start = index % 256
         yield index.to_bytes(8) + ramp[start : start + size - 8]
-        if interval:
+        if interval and index + 1 < count:
             await _pause(request, interval, stoppable=not ignore_stop)
         elif index % 64 == 63:
             await asyncio.sleep(0)

@@ -113,8 +113,8 @@ def test_the_version_is_printed() -> None:
 def test_a_wrong_option_is_one_sentence_and_exit_2(arguments: list[str], text: str) -> None:
     result = invoke(*arguments)
     assert result.exit_code == 2
-    (line,) = [line for line in result.output.splitlines() if line.startswith("Error: ")]
-    assert line == result.output.splitlines()[-1]
+    (line,) = result.output.splitlines()
+    assert line.startswith("Error: ")
     assert text in line
     assert isinstance(result.exception, SystemExit)
 
@@ -242,7 +242,8 @@ def test_a_failed_request_is_exit_1(served: Served) -> None:
 def test_what_may_not_be_sent_is_exit_2(served: Served, arguments: list[str]) -> None:
     out, err, code = call(served, *arguments)
     assert (out, code) == (b"", 2)
-    assert err.splitlines()[-1].startswith(b"Error: ")
+    (line,) = err.splitlines()
+    assert line.startswith(b"Error: ")
     assert b"Traceback" not in err
 
 

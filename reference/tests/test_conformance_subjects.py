@@ -167,7 +167,7 @@ async def test_generate_numbers_its_messages() -> None:
                 ramp = bytes((index + j) % 256 for j in range(size - 8))
                 assert messages[index] == index.to_bytes(8, "big") + ramp
         assert await read(client, "generate", {"count": 0}) == []
-        (one,) = await read(client, "generate", {"count": 1, "interval_ms": 1})
+        (one,) = await read(client, "generate", {"count": 1, "interval_ms": 60_000})
         assert len(one) == 16
 
 

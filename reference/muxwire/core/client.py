@@ -547,7 +547,7 @@ class ClientConnection(Connection[ClientRequest]):
     def _kill(self, request: ClientRequest, reason: int) -> None:
         effect = request.step(IN_SEND_KILL)
         if effect == EFFECT_FORGET:
-            self._forget(request, reason, "killed before it was sent")
+            self._forget(request, int(ErrorCode.CANCELLED), "killed before it was sent")  # STM-002
         elif effect == EFFECT_SEND:
             request.queue.discard()
             self._unblocked(request)
