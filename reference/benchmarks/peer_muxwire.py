@@ -99,7 +99,7 @@ class Driver:
 
         async def one() -> None:
             async with gate:
-                connecting = muxwire.connect(self._target, config=self._config)
+                connecting = muxwire.connect(self._target, config=self._config, connections=1)
                 client = await connecting
                 self._stack.push_async_callback(client.close, 0.0)
                 self._clients.append(client)
