@@ -162,13 +162,13 @@ class Link:
             awaiting=awaiting,
         )
         self._sinks[request_id] = sink
-        self._pump.touch()
+        self._pump.push()
         return request_id
 
     def send(self, request_id: bytes, data: bytes, *, end: bool) -> bool:
         """Queue a message; False if it has to wait for room (FLW-010)."""
         taken = self._core.send_message(request_id, data, end=end)
-        self._pump.touch()
+        self._pump.push()
         return taken
 
     def end(self, request_id: bytes) -> None:

@@ -2,8 +2,8 @@
 
 Rules of this file: it is the only code that touches a transport.  It decides nothing; the core says
 what to write, when to wake it and how to close.  Output of one turn of the loop leaves in few
-writes: one at its end, and one whenever FLUSH calls or events have gathered, so that the peer
-starts early.  Reading never waits for writing (FLW-011).  A fault of ours resets the
+writes: one at its end, and one whenever FLUSH calls have queued some, so that the peer starts
+early.  Reading never waits for writing (FLW-011).  A fault of ours resets the
 connection; it never leaves one behind that does nothing.
 """
 
@@ -29,7 +29,7 @@ UNSENT_LIMIT = 2 * BATCH_SIZE
 """Octets that may wait outside the core, where nothing can overtake them any more (FAI-005)."""
 
 FLUSH = 32
-"""Events delivered, or calls into the core, after which output is written at once."""
+"""Calls that queue output, after which it is written at once."""
 
 _LOGGED = (GoawayReceived, ConnectionEnded)
 
@@ -37,7 +37,7 @@ _LOGGED = (GoawayReceived, ConnectionEnded)
 class Pump(asyncio.Protocol):
     """Drives one core over one transport.
 
-    Call `touch` after every call into the core that is not made from inside `on_event`.
+    Call `touch`, or `push`, after every call into the core.
 
     Args:
         core: The connection.
@@ -63,7 +63,7 @@ class Pump(asyncio.Protocol):
         self._timer: asyncio.Handle | None = None
         self._timer_at = 0.0
         self._scheduled = False
-        self._touched = 0  # calls since the last write
+        self._pushed = 0  # since the last write
         self._paused = False
         self._eof_written = False
         self._handed = 0
@@ -121,9 +121,24 @@ class Pump(asyncio.Protocol):
         if not self._scheduled:
             self._scheduled = True
             self._loop.call_soon(self._turn)
-        self._touched += 1
-        if self._touched >= FLUSH:
+
+    def push(self) -> None:
+        """Do what `touch` does, for a call that has queued output; write if enough has gathered."""
+        self.touch()
+        self._pushed += 1
+        if self._pushed >= FLUSH:
+            self._early()
+
+    def _early(self) -> None:
+        try:
             self._write()
+        except Exception:
+            self._fault()
+
+    def flush(self) -> None:
+        """Do at once what `touch` asks for."""
+        if self._scheduled:
+            self._turn()
 
     def abort(self) -> None:
         """Reset the connection, whatever the core thinks."""
@@ -156,8 +171,6 @@ class Pump(asyncio.Protocol):
                     self._on_event(event)
                 except Exception:
                     self._fault()
-                if self._touched >= FLUSH:
-                    self._write()
 
     def _fault(self) -> None:
         logger.exception("an internal fault; the connection is reset")
@@ -187,7 +200,7 @@ class Pump(asyncio.Protocol):
 
     def _write(self) -> bool:
         """Write what the core gives; tell whether there may be events because of it."""
-        self._touched = 0
+        self._pushed = 0
         transport = self._transport
         if transport is None or self._eof_written or transport.is_closing():
             return False

@@ -1,7 +1,6 @@
 """The worker: listens, and runs a handler for every request.
 
-Rules of this file: one `_Served` a connection, one task a handler, none a frame.  A handler's task
-always gives its request an answer, also when it was cancelled before its first step (STM-005).
+Rules of this file: one `_Served` a connection; where its handlers run is the runner's business.
 """
 
 from __future__ import annotations
@@ -10,14 +9,12 @@ import asyncio
 import logging
 import os
 import ssl
-import sys
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
-from functools import partial
-from typing import Any, TypeAlias
+from typing import Any
 
 from muxwire import conformance_subjects
-from muxwire._generated.registries import PENDING_HANDSHAKES, ErrorCode
+from muxwire._generated.registries import PENDING_HANDSHAKES
 from muxwire.core.config import Config
 from muxwire.core.counters import Counters
 from muxwire.core.events import (
@@ -38,26 +35,16 @@ from muxwire.handlers import (
     check_message,
     decode_headers,
     encode_text,
-    run,
 )
 from muxwire.tcp.address import render
 from muxwire.tcp.pump import Pump
+from muxwire.tcp.runner import Runner, Running
 from muxwire.tcp.tls import TlsLayer, check_context
 from muxwire.version import VERSION
 
 logger = logging.getLogger("muxwire.worker")
 
 MAX_CONNECTIONS = 1_024
-
-_Task: TypeAlias = asyncio.Task[None]
-_Start: TypeAlias = Callable[[Coroutine[Any, Any, None]], _Task]
-
-
-def _starter(loop: asyncio.AbstractEventLoop) -> _Start:
-    """Return what starts a handler: in place where Python can do that, else on the next turn."""
-    if sys.version_info >= (3, 12):
-        return partial(asyncio.Task, loop=loop, eager_start=True)
-    return loop.create_task
 
 
 class Worker:
@@ -71,6 +58,9 @@ class Worker:
         max_connections: More are refused with CONNECTION_LIMIT (HSK-011).
         max_pending: Connections whose preface is not complete; the oldest is closed beyond it.
         conformance: Whether to offer the `conformance.*` subjects (SEC-003).
+
+    Attributes:
+        running_handlers: Handlers that run now, those included that have outlived their connection.
 
     Raises:
         InvalidArgument: `max_connections` or `max_pending` is below 1, or `handlers` are not
@@ -108,7 +98,8 @@ class Worker:
         self._connections: set[_Served] = set()
         self._pending: dict[_Served, None] = {}  # of these, oldest first
         self._admitted: set[_Served] = set()  # of these
-        self._tasks: set[_Task] = set()
+        self.running_handlers = 0
+        self.tasks: set[asyncio.Task[None]] = set()  # that run them
         self._idle = asyncio.Event()
         self._leaving = False
 
@@ -131,11 +122,8 @@ class Worker:
         if tls is not None:
             check_context(tls, server=True)
         self.loop = loop = asyncio.get_running_loop()
-        start = _starter(loop)
         self._leaving = False
-        server = await loop.create_server(
-            lambda: self._accept(start, tls), host, port, backlog=1_024
-        )
+        server = await loop.create_server(lambda: self._accept(tls), host, port, backlog=1_024)
         self._servers.append(server)
 
     @property
@@ -162,8 +150,8 @@ class Worker:
             for served in [*self._connections]:  # the core has not ended these in time
                 served.abort()
             await self._closed_within(linger)
-        if self._tasks:  # all have been told to end by now; those that refuse are left alone
-            await asyncio.wait(self._tasks, timeout=linger)
+        if self.tasks:  # all have been told to end by now; those that refuse are left alone
+            await asyncio.wait(self.tasks, timeout=linger)
 
     async def close(self) -> None:
         """End every request now and return when all is closed."""
@@ -185,16 +173,11 @@ class Worker:
                     await self._idle.wait()
         return not self._connections
 
-    @property
-    def running_handlers(self) -> int:
-        """Handlers that run now, those included that have outlived their connection."""
-        return len(self._tasks)
-
     # -- connections
 
-    def _accept(self, start: _Start, tls: ssl.SSLContext | None) -> asyncio.Protocol:
+    def _accept(self, tls: ssl.SSLContext | None) -> asyncio.Protocol:
         self.counters.opened += 1
-        served = _Served(self, start)
+        served = _Served(self)
         self._connections.add(served)
         self._pending[served] = None
         if self._leaving:  # accepted by the kernel before the listener was closed
@@ -228,11 +211,6 @@ class Worker:
     def subjects(self) -> Mapping[bytes, Handler]:
         """The handlers by subject, as on the wire."""
         return self._handlers
-
-    def keep(self, task: _Task) -> None:
-        """Hold a handler's task until it is done."""
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
 
     # -- what the conformance subjects ask
 
@@ -274,12 +252,11 @@ class Worker:
 class _Served:
     """One connection of a worker: turns events into handlers and back."""
 
-    def __init__(self, worker: Worker, start: _Start) -> None:
+    def __init__(self, worker: Worker) -> None:
         loop = asyncio.get_running_loop()
         self._worker = worker
-        self._start = start
         self._loop = loop
-        self._running: dict[bytes, tuple[Request, _Responder, _Task]] = {}
+        self._running: dict[bytes, Running] = {}
         self.core = WorkerConnection(
             worker.config,
             loop.time(),
@@ -291,6 +268,7 @@ class _Served:
             counters=worker.counters,
         )
         self.pump = Pump(self.core, self._on_event, lambda: worker.forget(self))
+        self._runner = Runner(worker.tasks, self._ended, self.pump.flush)
 
     def drain(self, grace_ms: int, *, after: bytes | None = None) -> None:
         self.core.drain(grace_ms, self._loop.time(), after=after)
@@ -303,10 +281,10 @@ class _Served:
         if isinstance(event, RequestReceived):
             self._on_request(event)
             return
-        entry = self._running.get(getattr(event, "request_id", b""))
-        if entry is None:
+        running = self._running.get(getattr(event, "request_id", b""))
+        if running is None:
             return
-        request, responder, task = entry
+        request = running.request
         match event:
             case MessageReceived():
                 request.feed_message(event.data, event.cost)
@@ -317,42 +295,31 @@ class _Served:
             case StopReceived():
                 request.feed_stop()
             case HandlerCancelled():
-                responder.cancelled = True
-                task.cancel()
+                running.cancel()
             case Writable():
                 request.feed_writable()
 
     def _on_request(self, event: RequestReceived) -> None:
-        responder = _Responder(self, event.request_id)
         request = Request(
             subject=event.subject.decode(),
             headers=decode_headers(event.headers),
             timeout_ms=event.timeout_ms,
             request_flags=event.request_flags,
             request_id=event.request_id,
-            responder=responder,
+            responder=(responder := _Responder(self, event.request_id)),
         )
         if event.data is not None:
             request.feed_message(event.data, event.cost)
         if event.ended:
             request.feed_end()
-        handler = self._worker.subjects[event.subject]
-        task = self._start(run(handler, request, responder))
-        if task.done():
-            self._ended(responder, task)
-            return
-        self._running[event.request_id] = (request, responder, task)
-        self._worker.keep(task)
-        task.add_done_callback(partial(self._ended, responder))
+        running = Running(self._worker.subjects[event.subject], request, responder)
+        self._running[event.request_id] = running
+        self._worker.running_handlers += 1
+        self._runner.start(running)
 
-    def _ended(self, responder: _Responder, task: _Task) -> None:
-        """See to it that a request is answered, whatever became of its handler's task."""
-        self._running.pop(responder.request_id, None)
-        if task.cancelled():  # STM-005: it never took a step
-            responder.fail(ErrorCode.CANCELLED, "")
-        elif error := task.exception():
-            logger.error("a handler ended in an unexpected way", exc_info=error)
-            responder.fail(ErrorCode.APPLICATION_ERROR, "the handler failed")
+    def _ended(self, running: Running) -> None:
+        del self._running[running.request.request_id]
+        self._worker.running_handlers -= 1
 
 
 class _Responder:
@@ -370,23 +337,23 @@ class _Responder:
 
     def send_headers(self, headers: list[tuple[bytes, bytes]]) -> None:
         self._core.send_headers(self.request_id, headers)
-        self._pump.touch()
+        self._pump.push()
 
     def send_message(self, data: bytes) -> bool:
         check_message(data)
         if self.cancelled:
             raise asyncio.CancelledError
         taken = self._core.send_message(self.request_id, data)
-        self._pump.touch()
+        self._pump.push()
         return taken
 
     def finish(self, trailers: list[tuple[bytes, bytes]]) -> None:
         self._answered = True
-        self._pump.touch()
         try:
             self._core.finish(self.request_id, trailers)
         except LocalProtocolError as error:
             logger.error("the answer of a handler was not sent: %s", error)
+        self._pump.push()
 
     def fail(
         self,
@@ -402,7 +369,6 @@ class _Responder:
         check_message(detail)
         code, retry_after_ms = int(code), max(0, int(retry_after_ms))
         self._answered = True
-        self._pump.touch()
         self._core.fail(
             self.request_id,
             code,
@@ -411,6 +377,7 @@ class _Responder:
             retry_after_ms=retry_after_ms,
             non_retryable=non_retryable,
         )
+        self._pump.push()
 
     def consumed(self, cost: int) -> None:
         self._core.consumed(self.request_id, cost)
