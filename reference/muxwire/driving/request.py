@@ -61,6 +61,11 @@ class DrivenRequest:
         self._exchange = exchange
         self._pour()
 
+    def refuse(self, reason: str) -> None:
+        """End a request that may not be sent at all (SET-003)."""
+        self._attempt = 0
+        self._fail(Outcome.NOT_SENT, ErrorCode.INVALID_ARGUMENT, local=True, message=reason)
+
     # -- what the tester wants
 
     def send(self, data: bytes | None, *, end: bool) -> None:

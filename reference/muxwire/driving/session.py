@@ -75,6 +75,11 @@ class Session:
         self._input_over.set()
         self._closing.set()
 
+    @property
+    def open_requests(self) -> int:
+        """Requests that have not had their final event."""
+        return len(self._open)
+
     # -- operations
 
     def _op_connect(
@@ -158,9 +163,9 @@ class Session:
                 awaiting=not paused,
             )
         except InvalidArgument as error:
-            self._on_over(request)
-            raise BadLine(str(error), "request", ref) from None
-        request.start(exchange)
+            request.refuse(str(error))
+        else:
+            request.start(exchange)
 
     def _op_send(self, *, ref: str, body_b64: bytes | None, end: bool) -> None:
         request = self._find("send", ref)
