@@ -7,14 +7,14 @@ import os
 import sys
 from collections.abc import Sequence
 
-from muxwire_conformance.commands import check, check_client, listing, options, show
+from muxwire_conformance.commands import check, check_client, lint, listing, options, show
 from muxwire_conformance.explain import PROGRAM
 from muxwire_conformance.report.head import suite_version
 from muxwire_conformance.selection import SelectionError
 from muxwire_conformance.target import TargetError
 from muxwire_conformance.verdict import ExitCode
 
-COMMANDS = (check, check_client, listing, show)
+COMMANDS = (check, check_client, lint, listing, show)
 
 _EXAMPLES = f"""\
 examples:

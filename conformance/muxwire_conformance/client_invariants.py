@@ -97,7 +97,7 @@ class ClientWatcher:
     def frame(self, seen: Frame) -> list[Fault]:
         """Return what is wrong with a frame of the client."""
         reading = read_frame(
-            _octets(seen),
+            wire.octets_of(seen),
             Receiver(
                 role="worker",
                 first=self.frames == 0,
@@ -209,8 +209,3 @@ class ClientWatcher:
             self._misuse(fault, f"a further {seen.name} of the same request")
         request.stopped = request.stopped or seen.subtype == wire.STOP
         request.killed = request.killed or seen.subtype == wire.KILL
-
-
-def _octets(seen: Frame) -> bytes:
-    head = (seen.marker, seen.type, seen.flags, seen.subtype, seen.seq, seen.length)
-    return wire.HEADER.pack(*head, seen.request_id) + seen.payload

@@ -22,11 +22,15 @@ CLIENT, WORKER = "client", "worker"
 
 @dataclass(slots=True, kw_only=True)
 class Seen:
-    """One preface or frame, who sent it, and what is wrong with it."""
+    """One preface or frame, who sent it, and what is wrong with it.
+
+    Without an item these are the first octets that are no frame.
+    """
 
     sender: str
     item: Preface | Frame | None
     faults: list[Fault]
+    octets: bytes
 
 
 class Referee:
@@ -43,9 +47,11 @@ class Referee:
         was_lost = parser.lost is not None
         for item in parser.feed(data, at):
             faults = [] if isinstance(item, Preface) else self._frame(sender, item)
-            yield Seen(sender=sender, item=item, faults=faults)
+            octets = item.raw if isinstance(item, Preface) else wire.octets_of(item)
+            yield Seen(sender=sender, item=item, faults=faults, octets=octets)
         if parser.lost is not None and not was_lost:
-            yield Seen(sender=sender, item=None, faults=[parser.lost])
+            octets = bytes(parser.garbage)
+            yield Seen(sender=sender, item=None, faults=[parser.lost], octets=octets)
 
     def unfinished(self, sender: str) -> int:
         """Return how many octets of an incomplete frame a side has left."""

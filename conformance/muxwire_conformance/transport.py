@@ -113,9 +113,13 @@ class Transport:
 
     Writes are queued and leave as soon as the kernel takes them. Nothing here raises because the
     peer went away: look at ``end`` and ``write_error``.
+
+    Args:
+        sock: A connected socket that does not block.
+        record: Keep the octets of both directions.
     """
 
-    def __init__(self, sock: socket.socket) -> None:
+    def __init__(self, sock: socket.socket, *, record: bool = True) -> None:
         self._sock = sock
         self._loop = asyncio.get_running_loop()
         self._queue: deque[memoryview] = deque()
@@ -131,6 +135,7 @@ class Transport:
         self._flushed.set()
         self.on_bytes: Callable[[bytes, float], None] = _ignore_bytes
         self.on_end: Callable[[End], None] = _ignore_end
+        self._record = record
         self.recording = Recording()
         self.end: End | None = None
         self.write_error: OSError | None = None
@@ -148,6 +153,7 @@ class Transport:
         *,
         within: float | None,
         receive_buffer: int | None = None,
+        record: bool = True,
         on_bytes: Callable[[bytes, float], None] = _ignore_bytes,
         on_end: Callable[[End], None] = _ignore_end,
     ) -> Transport:
@@ -159,6 +165,7 @@ class Transport:
             within: Seconds for each address, None for no limit.
             receive_buffer: SO_RCVBUF in octets, set before the dial; small values make the peer
                 feel an unread connection soon.
+            record: Keep the octets of both directions.
             on_bytes: Called with every chunk received and its time.
             on_end: Called once when the peer's direction ends.
 
@@ -196,7 +203,7 @@ class Transport:
             except BaseException:
                 sock.close()
                 raise
-            transport = cls(sock)
+            transport = cls(sock, record=record)
             transport.opened_at = started
             transport.on_bytes = on_bytes
             transport.on_end = on_end
@@ -255,7 +262,8 @@ class Transport:
                 return
             now = time.monotonic()
             self.received += len(data)
-            self.recording.add(Direction.RECEIVED, data, now)
+            if self._record:
+                self.recording.add(Direction.RECEIVED, data, now)
             self.on_bytes(data, now)
             if len(data) < READ_SIZE:
                 return
@@ -314,7 +322,8 @@ class Transport:
             except OSError as error:
                 self._write_failed(error)
                 return
-            self.recording.add(Direction.SENT, bytes(piece[:count]), time.monotonic())
+            if self._record:
+                self.recording.add(Direction.SENT, bytes(piece[:count]), time.monotonic())
             self.sent += count
             self._queued -= count
             if count == len(head):

@@ -322,6 +322,12 @@ class Parser:
         return made
 
 
+def octets_of(seen: Frame) -> bytes:
+    """Return all octets of a frame; ``raw`` holds only its beginning."""
+    head = (seen.marker, seen.type, seen.flags, seen.subtype, seen.seq, seen.length)
+    return HEADER.pack(*head, seen.request_id) + seen.payload
+
+
 def setting_pairs(payload: bytes) -> list[tuple[int, int]]:
     """Return the ``(id, value)`` pairs of a SETTINGS payload; a broken last one is left out."""
     return list(SETTING.iter_unpack(payload[: len(payload) - len(payload) % SETTING.size]))
