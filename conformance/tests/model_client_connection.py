@@ -256,7 +256,7 @@ class Connection(Intake):
                     continue
                 self.withdraw(stream)
                 recovery.not_sent(stream.call)
-            elif stream.ordinal > last and not self.flaw("cls-ordinal-ignored"):
+            elif stream.ordinal > last and not self.flaw("rid-goaway-closes-nothing"):
                 self.remove(stream)
                 self.uncovered.add(stream.rid)
                 if stream.call.stream is stream:

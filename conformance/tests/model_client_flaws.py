@@ -199,7 +199,7 @@ dos-no-ping-budget | DOS-001 | has no budget for PINGs
 dos-strict-pings | DOS-001 | closes at about the 21st PING at once
 dos-no-glitch-budget | DOS-001 | has no budget for useless frames
 dos-strict-glitches | DOS-001 | closes at about the 51st useless frame at once
-dos-charges-ignored-updates | FLW-003 | charges a WINDOW_UPDATE that is to be ignored
+flw-charges-ignored-updates | FLW-003 | charges a WINDOW_UPDATE that is to be ignored
 dos-unbounded-control | DOS-002 | queues more than 1 MiB of control output
 cls-no-goaway | CLS-001 | closes on a violation without GOAWAY
 cls-goaway-without-code | CLS-001 | sends GOAWAY(NO_ERROR) on a violation
@@ -214,7 +214,7 @@ cls-drain-stops-pongs | CLS-003 | answers no PING on a draining connection
 cls-last-goaway-counts | CLS-007 | uses the last last_ordinal and not the smallest
 cls-accepts-low-ordinal | CLS-007 | accepts a last_ordinal below an answered request
 cls-draining-counts-as-answer | CLS-007 | a DRAINING terminal counts as an answer
-cls-ordinal-ignored | RID-005 | a GOAWAY closes no request, whatever its last_ordinal
+rid-goaway-closes-nothing | RID-005 | a GOAWAY closes no request, whatever its last_ordinal
 cls-opens-after-goaway | CLS-008 | opens requests on a draining connection
 cls-drained-stays-open | CLS-008 | keeps a drained connection open
 cls-no-replacement | CLS-008 | opens no replacement for a draining connection

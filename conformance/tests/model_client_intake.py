@@ -397,7 +397,7 @@ class Intake(Output):
         elif stream is None:
             if self.flaw("rid-stray-window-update-closes"):
                 raise protocol_error("RID-004", "WINDOW_UPDATE for an unknown id")
-            if self.flaw("dos-charges-ignored-updates"):
+            if self.flaw("flw-charges-ignored-updates"):
                 self.glitch()
         elif stream.state is State.OPEN:
             stream.send_limit = self._raised(stream.send_limit, limit)

@@ -609,6 +609,8 @@ def test_sigterm_drains(launch: LAUNCH) -> None:
 def test_flaw_table_matches_the_guards() -> None:
     used: list[str] = []
     for path in HERE.glob("model_*.py"):
+        if path.name.startswith("model_client"):
+            continue
         used += re.findall(r'flaw\(\s*"([a-z0-9-]+)"', path.read_text())
     assert set(used) == set(FLAWS)
     for flaw in FLAWS.values():
