@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 from muxwire_spec import generated, hexdump
+from muxwire_spec.interpret import WCH, WMX
 
 _EXAMPLES = """\
 examples:
@@ -16,6 +17,7 @@ examples:
   python -m muxwire_spec emit                       write them anew
   python -m muxwire_spec hexdump f704000100...      explain the frames in a line of hex
   python -m muxwire_spec hexdump capture.bin        ... in a binary file
+  python -m muxwire_spec hexdump --receiver router f703002000...   frames of WCH/1
   some-program | python -m muxwire_spec hexdump -   ... from standard input, hex or binary
 """
 
@@ -24,7 +26,7 @@ def main(argv: list[str] | None = None) -> int:
     """Run one command and return its exit code: 0 fine, 1 a problem was found, 2 wrong usage."""
     parser = argparse.ArgumentParser(
         prog="python -m muxwire_spec",
-        description="The machine-readable specification of WMX/1.",
+        description="The machine-readable specification of WMX/1 and WCH/1.",
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -35,13 +37,21 @@ def main(argv: list[str] | None = None) -> int:
     dump.add_argument("source", help="hex digits, a file, or - for standard input")
     dump.add_argument(
         "--receiver",
-        choices=("worker", "client"),
+        choices=("worker", "client", "router"),
         default="worker",
-        help="whose rules decide what is faulty (default: worker)",
+        help="whose rules decide what is faulty (default: worker); a router is one of WCH/1",
+    )
+    dump.add_argument(
+        "--callhome",
+        action="store_true",
+        help="the frames are of WCH/1; a preface of WCH/1 says so by itself",
     )
     arguments = parser.parse_args(argv)
     if arguments.command == "hexdump":
-        return _hexdump(arguments.source, arguments.receiver)
+        callhome = arguments.callhome or arguments.receiver == "router"
+        if callhome and arguments.receiver == "client":
+            parser.error("WCH/1 has no client: the receiver is the worker or the router")
+        return _hexdump(arguments.source, arguments.receiver, callhome)
     if not (generated.ROOT / generated.TEXT).is_dir():
         sys.stderr.write(f"{arguments.command}: {generated.ROOT} is no checkout of muxwire\n")
         return 2
@@ -75,14 +85,15 @@ def _emit() -> int:
     return 0
 
 
-def _hexdump(source: str, receiver: str) -> int:
+def _hexdump(source: str, receiver: str, callhome: bool) -> int:
     try:
         data = _octets(source)
     except (OSError, ValueError) as error:
         sys.stderr.write(f"hexdump: {error}\n")
         return 2
     faulty = False
-    for lines in hexdump.annotate_stream(data, receiver=receiver):
+    protocol = WCH if callhome else WMX
+    for lines in hexdump.annotate_stream(data, receiver=receiver, protocol=protocol):
         _say(hexdump.render(lines) + "\n")
         faulty = faulty or any(line.fault for line in lines)
     return 1 if faulty else 0

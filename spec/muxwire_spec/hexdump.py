@@ -11,7 +11,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from muxwire_spec import model as ir
-from muxwire_spec.interpret import Reading, Receiver, kind_of, payload_layout, read_frame
+from muxwire_spec.interpret import (
+    WCH,
+    WMX,
+    Reading,
+    kind_of,
+    payload_layout,
+    read_frame,
+    receiver_of,
+)
 from muxwire_spec.spec import load_spec
 
 
@@ -35,21 +43,25 @@ class Line:
     fault: Fault | None = None
 
 
-def annotate(data: bytes, *, receiver: str = "worker", first: bool = False) -> list[Line]:
+def annotate(
+    data: bytes, *, receiver: str = "worker", first: bool = False, protocol: str = WMX
+) -> list[Line]:
     """Name every octet of the frame, or of the preface, that `data` holds.
 
     Args:
         data: The octets of one frame, possibly cut short or followed by others.
-        receiver: "worker" or "client": whose rules decide what is faulty.
+        receiver: "worker", "client" or, for WCH/1, "router": whose rules decide what is faulty.
         first: Whether it is the first frame of its direction.
+        protocol: "WMX/1" or "WCH/1". A preface says by itself which it belongs to.
 
     Returns:
         The fields in order. At most one line has a fault: the first rule broken in the order of
         precedence. Octets behind the frame are one line called "(behind)".
     """
-    if data[: len(load_spec().magic)] == load_spec().magic:
-        return _preface(data)
-    reading = read_frame(data, Receiver(role=receiver, first=first))
+    for magic, layout in _prefaces().items():
+        if data.startswith(magic):
+            return _preface(data, layout)
+    reading = read_frame(data, receiver_of(protocol, receiver, first=first))
     walk = _Walk(data=data, end=min(len(data), reading.size))
     if reading.fault is not None and reading.fault.step == "marker":
         walk.end = len(data)
@@ -57,7 +69,7 @@ def annotate(data: bytes, *, receiver: str = "worker", first: bool = False) -> l
         return _mark(walk.lines, None, reading)
     walk.layout(load_spec().layout("HEADER"), "")
     if reading.header is not None:
-        kind = kind_of(reading.header)
+        kind = kind_of(reading.header, protocol)
         if kind is None:
             walk.rest("payload")
         else:
@@ -67,15 +79,21 @@ def annotate(data: bytes, *, receiver: str = "worker", first: bool = False) -> l
     return _mark(walk.lines, walk.short, reading) + _behind(data, reading.size)
 
 
-def annotate_stream(data: bytes, *, receiver: str = "worker") -> Iterator[list[Line]]:
+def annotate_stream(
+    data: bytes, *, receiver: str = "worker", protocol: str = WMX
+) -> Iterator[list[Line]]:
     """Annotate frame after frame until the octets end or cannot be told apart any more.
 
-    A frame right behind a preface is taken as the first of its direction.
+    A frame right behind a preface is taken as the first of its direction. A preface of WCH/1
+    makes what follows it WCH/1, where a client is the router.
     """
     at = 0
     first = False
     while at < len(data):
-        lines = annotate(data[at:], receiver=receiver, first=first)
+        if data[at:].startswith(load_spec().callhome.magic):
+            protocol = WCH
+            receiver = "worker" if receiver == "worker" else "router"
+        lines = annotate(data[at:], receiver=receiver, first=first, protocol=protocol)
         first = lines[0].field == "magic"
         lines = [line for line in lines if line.field != "(behind)"]
         yield [replace(line, offset=line.offset + at) for line in lines]
@@ -102,10 +120,16 @@ def render(lines: Sequence[Line]) -> str:
     return "\n".join(rows)
 
 
-def _preface(data: bytes) -> list[Line]:
+def _prefaces() -> dict[bytes, str]:
+    """Return the layout of the preface by its magic."""
+    spec = load_spec()
+    return {spec.magic: "PREFACE", spec.callhome.magic: spec.callhome.preface}
+
+
+def _preface(data: bytes, layout: str) -> list[Line]:
     spec = load_spec()
     walk = _Walk(data=data, end=min(len(data), spec.preface_size))
-    walk.layout(spec.layout("PREFACE"), "")
+    walk.layout(spec.layout(layout), "")
     walk.finish(spec.preface_size)
     return walk.lines + _behind(data, spec.preface_size)
 

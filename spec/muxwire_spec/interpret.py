@@ -10,13 +10,22 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from muxwire_spec import callhome, profiles
 from muxwire_spec import frames as f
-from muxwire_spec import profiles
 from muxwire_spec import registries as r
 from muxwire_spec.model import Breach, FrameKind, Scope
 from muxwire_spec.vocabulary import Broken, Layout
 
-_LAYOUTS: dict[str, Layout] = {layout.title: layout for layout in f.LAYOUTS}
+_LAYOUTS: dict[str, Layout] = {layout.title: layout for layout in (*f.LAYOUTS, *callhome.LAYOUTS)}
+WMX = "WMX/1"
+WCH = callhome.NAME
+_FRAMES = {WMX: f.FRAMES, WCH: callhome.FRAMES}
+_SENDER = {
+    (WMX, "worker"): "client",
+    (WMX, "client"): "worker",
+    (WCH, "worker"): "router",
+    (WCH, "router"): "worker",
+}
 _BREACHES: dict[str, Breach | None] = {check.step: check.breach for check in f.CHECKS}
 _CONNECTION_ID = bytes(16)
 _INVALID_ID = b"\xff" * 16
@@ -30,9 +39,22 @@ class Receiver:
     """What a receiver is and has announced: all that the checks of one frame depend on."""
 
     role: str = "worker"
+    protocol: str = WMX
     first: bool = False
     max_frame_size: int = r.setting("MAX_FRAME_SIZE").recommended
     max_metadata_size: int = r.setting("MAX_METADATA_SIZE").recommended
+
+
+def receiver_of(protocol: str, role: str, *, first: bool = False) -> Receiver:
+    """Return a receiver that has announced the recommended values, or has those of WCH/1."""
+    if protocol == WMX:
+        return Receiver(role=role, first=first)
+    return Receiver(
+        role=role,
+        protocol=protocol,
+        max_frame_size=callhome.MAX_FRAME_SIZE,
+        max_metadata_size=callhome.MAX_METADATA_SIZE,
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,7 +95,7 @@ def read_frame(data: bytes, receiver: Receiver) -> Reading:
         )
     header = dict(f.HEADER.parse(data[: f.HEADER_SIZE]))
     size = f.HEADER_SIZE + header["payload_length"]
-    kind = kind_of(header)
+    kind = kind_of(header, receiver.protocol)
     for step, check in _STEPS:
         found = check(header, kind, receiver)
         if found is not None:
@@ -93,9 +115,9 @@ def read_frame(data: bytes, receiver: Receiver) -> Reading:
     return Reading(header=header, kind=kind, payload=payload, size=size, complete=True, fault=fault)
 
 
-def kind_of(header: dict[str, Any]) -> FrameKind | None:
+def kind_of(header: dict[str, Any], protocol: str = WMX) -> FrameKind | None:
     """Return the kind of frame that a header announces, or None when it has no kind."""
-    for kind in f.FRAMES:
+    for kind in _FRAMES[protocol]:
         if header["type"] != r.FRAME_TYPES.value(kind.type):
             continue
         if kind.subtype is None or header["subtype"] == _subtype(kind):
@@ -183,14 +205,15 @@ def _first(_h: _Header, kind: FrameKind | None, receiver: Receiver) -> _Found:
     return None
 
 
-def _type(h: _Header, _kind: FrameKind | None, _receiver: Receiver) -> _Found:
-    if r.FRAME_TYPES.name_of(h["type"]) is None and not h["type"] & f.IGNORABLE:
+def _type(h: _Header, _kind: FrameKind | None, receiver: Receiver) -> _Found:
+    known = {r.FRAME_TYPES.value(kind.type) for kind in _FRAMES[receiver.protocol]}
+    if h["type"] not in known and not h["type"] & f.IGNORABLE:
         return "type", f"{h['type']:#04x} is unknown and critical"
     return None
 
 
 def _wrong_direction(kind: FrameKind | None, receiver: Receiver) -> bool:
-    sender = "client" if receiver.role == "worker" else "worker"
+    sender = _SENDER[receiver.protocol, receiver.role]
     return kind is not None and sender not in kind.senders
 
 

@@ -273,6 +273,23 @@ class Constant:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Protocol:
+    """Another protocol on the same frames: what it does not say here is as in WMX/1.
+
+    `preface` is the name of its layout. `dials` and `listens` are the roles of its two sides.
+    `frames` are all kinds of frame that it knows.
+    """
+
+    name: str
+    magic: bytes
+    preface: str
+    dials: str
+    listens: str
+    frames: tuple[FrameKind, ...]
+    constants: tuple[Constant, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
     """One cell of a state machine: what an input does in a state.
 
@@ -360,7 +377,7 @@ class ErrorRule:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Spec:
-    """The whole specification."""
+    """The whole specification: WMX/1, and what `callhome` (WCH/1) has of its own."""
 
     name: str
     version: int
@@ -380,6 +397,7 @@ class Spec:
     classes: tuple[OutcomeClass, ...]
     endings: tuple[tuple[str, str], ...]
     errors: tuple[ErrorRule, ...]
+    callhome: Protocol
 
     def registry(self, name: str) -> Registry:
         """Return the registry called `name`.

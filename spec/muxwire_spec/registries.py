@@ -48,6 +48,10 @@ CONTROL_SUBTYPES = _registry(
     (0x04, "STOP", "Asks the handler to finish early and well"),
     (0x05, "KILL", "Abandons the request"),
     (0x06, "GOAWAY", "The connection ends: a drain, or an error"),
+    (0x20, "HELLO", "WCH/1: this connection is to carry the response of that stream"),
+    (0x21, "ACCEPT", "WCH/1: the response may begin"),
+    (0x22, "REJECT", "WCH/1: the response is not wanted here"),
+    (0x23, "DONE", "WCH/1: the response has been read; the connection is free"),
 )
 
 HEARTBEAT_SUBTYPES = _registry(

@@ -17,7 +17,7 @@ from muxwire_spec.recovery import LEARNED, classify
 
 _NAME = re.compile(r"[A-Z][A-Z0-9]*(_[A-Z0-9]+)*")
 _CONNECTION_ERROR = re.compile(r"connection\s+error\s+([A-Z_]+)")
-_ENDS_ANOTHER = frozenset({"HEADER", "PREFACE", "DATA"})
+_ENDS_ANOTHER = frozenset({"HEADER", "PREFACE", "WCH_PREFACE", "DATA"})
 """Layouts that are never cut short: a receiver waits for the rest of them."""
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import cache
 
-from muxwire_spec import errors, frames, machines, profiles, recovery, registries
+from muxwire_spec import callhome, errors, frames, machines, profiles, recovery, registries
 from muxwire_spec.lower import lower_layout
 from muxwire_spec.model import Spec
 
@@ -26,7 +26,7 @@ def load_spec() -> Spec:
         registries=registries.REGISTRIES,
         settings=registries.SETTINGS,
         constants=profiles.STANDARD,
-        layouts=tuple(lower_layout(layout) for layout in frames.LAYOUTS),
+        layouts=tuple(lower_layout(layout) for layout in (*frames.LAYOUTS, *callhome.LAYOUTS)),
         frames=frames.FRAMES,
         checks=frames.CHECKS,
         effects=machines.EFFECTS,
@@ -35,4 +35,5 @@ def load_spec() -> Spec:
         classes=recovery.CLASSES,
         endings=errors.ENDINGS,
         errors=errors.RULES,
+        callhome=callhome.WCH,
     )

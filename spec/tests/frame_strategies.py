@@ -5,14 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 from hypothesis import strategies as st
+from muxwire_spec import callhome
 from muxwire_spec import frames as f
 from muxwire_spec import model as ir
 from muxwire_spec import registries as r
-from muxwire_spec.interpret import payload_layout
+from muxwire_spec.interpret import WMX, payload_layout
 from muxwire_spec.spec import load_spec
 from muxwire_spec.vocabulary import Layout
 
-_LAYOUTS: dict[str, Layout] = {layout.title: layout for layout in f.LAYOUTS}
+_LAYOUTS: dict[str, Layout] = {layout.title: layout for layout in (*f.LAYOUTS, *callhome.LAYOUTS)}
 
 request_ids = st.binary(min_size=16, max_size=16).filter(
     lambda octets: octets not in (bytes(16), b"\xff" * 16)
@@ -60,9 +61,10 @@ def _value(node: ir.Node) -> st.SearchStrategy[Any]:
 
 
 @st.composite
-def valid_frames(draw: st.DrawFn, sender: str = "client") -> bytes:
+def valid_frames(draw: st.DrawFn, sender: str = "client", protocol: str = WMX) -> bytes:
     """Draw one frame that its receiver accepts, whatever the connection's state."""
-    kind = draw(st.sampled_from([kind for kind in f.FRAMES if sender in kind.senders]))
+    frames = f.FRAMES if protocol == WMX else callhome.FRAMES
+    kind = draw(st.sampled_from([kind for kind in frames if sender in kind.senders]))
     flags = 0
     seq = 0
     if kind.subtype is None:
@@ -117,14 +119,14 @@ def header(
 
 
 @st.composite
-def near_frames(draw: st.DrawFn, sender: str = "client") -> bytes:
+def near_frames(draw: st.DrawFn, sender: str = "client", protocol: str = WMX) -> bytes:
     """Draw a valid frame with one thing wrong: a header field, or one octet, or its length."""
-    frame = bytearray(draw(valid_frames(sender)))
+    frame = bytearray(draw(valid_frames(sender, protocol)))
     fields = {
         0: st.sampled_from((0xF6, 0x00, 0x16)),
         1: st.sampled_from((0, 1, 2, 3, 4, 5, 0x7F, 0x80, 0x8A, 0xFF)),
         2: st.integers(0, 255),
-        3: st.sampled_from((0, 1, 2, 3, 4, 5, 6, 7, 0x10, 0x44, 0x80, 0x9A)),
+        3: st.sampled_from((0, 1, 2, 3, 4, 5, 6, 7, 0x10, 0x20, 0x23, 0x80, 0x9A)),
     }
     choice = draw(st.sampled_from(("field", "seq", "length", "id", "octet", "cut", "grow")))
     if choice == "field":

@@ -13,17 +13,31 @@ from hypothesis import strategies as st
 from muxwire._generated import codec
 from muxwire._generated.registries import ErrorCode
 from muxwire.errors import ProtocolViolation
+from muxwire_spec import callhome
 from muxwire_spec import frames as f
-from muxwire_spec.interpret import Receiver, read_frame
+from muxwire_spec.interpret import WCH, WMX, Receiver, read_frame, receiver_of
 from muxwire_spec.vocabulary import Broken
 
-ROLES = {"worker": codec.WORKER, "client": codec.CLIENT}
-SENDER = {"worker": "client", "client": "worker"}
-MAX_FRAME = 65_536
+ROLES = {
+    "worker": codec.WORKER,
+    "client": codec.CLIENT,
+    "wch-worker": codec.WCH_WORKER,
+    "wch-router": codec.WCH_ROUTER,
+}
+SENDER = {"worker": "client", "client": "worker", "wch-worker": "router", "wch-router": "worker"}
+MAX_FRAME = {WMX: 65_536, WCH: callhome.MAX_FRAME_SIZE}
 Error = tuple[str, str, str]
 Outcome = tuple[list[tuple[Any, ...]], Error | None]
 
-roles = st.sampled_from(("worker", "client"))
+roles = st.sampled_from(tuple(ROLES))
+
+
+def protocol_of(role: str) -> str:
+    return WCH if role.startswith("wch-") else WMX
+
+
+def receiver_for(role: str, *, first: bool = False) -> Receiver:
+    return receiver_of(protocol_of(role), role.removeprefix("wch-"), first=first)
 
 
 def oracle(data: bytes, role: str) -> Outcome:
@@ -31,8 +45,7 @@ def oracle(data: bytes, role: str) -> Outcome:
     found = []
     at = 0
     while True:
-        receiver = Receiver(role=role, first=not found, max_frame_size=MAX_FRAME)
-        reading = read_frame(data[at:], receiver)
+        reading = read_frame(data[at:], receiver_for(role, first=not found))
         fault = reading.fault
         if fault is not None and fault.step != "payload":
             breach = fault.breach
@@ -48,7 +61,7 @@ def oracle(data: bytes, role: str) -> Outcome:
 
 def generated(data: bytes, role: str, cuts: list[int]) -> Outcome:
     """Read a stream with the generated decoder, cut where told."""
-    decoder = codec.FrameDecoder(ROLES[role], MAX_FRAME)
+    decoder = codec.FrameDecoder(ROLES[role], MAX_FRAME[protocol_of(role)])
     found = []
     edges = [0, *sorted(cuts), len(data)]
     try:
@@ -68,12 +81,12 @@ def error_of(violation: ProtocolViolation) -> Error:
 @st.composite
 def streams(draw: st.DrawFn) -> tuple[str, bytes]:
     role = draw(roles)
-    sender = SENDER[role]
-    good = valid_frames(sender) | extension_frames()
+    sender, protocol = SENDER[role], protocol_of(role)
+    good = valid_frames(sender, protocol) | extension_frames()
     frames = draw(st.lists(good, max_size=4))
-    if draw(st.booleans()):
+    if protocol == WMX and draw(st.booleans()):
         frames.insert(0, bytes.fromhex("f7030001") + bytes(28))
-    tail = draw(st.just(b"") | near_frames(sender) | st.binary(max_size=80))
+    tail = draw(st.just(b"") | near_frames(sender, protocol) | st.binary(max_size=80))
     return role, b"".join(frames) + tail
 
 
@@ -103,8 +116,11 @@ DECODERS: dict[str, tuple[Any, bool]] = {
     "STOP": (codec.decode_stop, False),
     "KILL": (codec.decode_kill, False),
     "GOAWAY": (codec.decode_goaway, False),
+    "REJECT": (codec.decode_reject, False),
 }
-LAYOUTS = {layout.title: layout for layout in f.LAYOUTS}
+NUMBERS = {"STOP": "reason", "KILL": "reason", "WINDOW_UPDATE": "limit", "REJECT": "code"}
+"""The field of a payload that is decoded to a bare number."""
+LAYOUTS = {layout.title: layout for layout in (*f.LAYOUTS, *callhome.LAYOUTS)}
 
 
 def construct_payload(name: str, octets: bytes, limit: int) -> Any:
@@ -137,17 +153,18 @@ def generated_payload(name: str, octets: bytes, limit: int) -> Any:
     except ProtocolViolation as violation:
         return error_of(violation)
     if isinstance(value, int):
-        return {"reason" if name in ("STOP", "KILL") else "limit": value}
+        return {NUMBERS[name]: value}
     return value._asdict()
 
 
 @st.composite
 def payloads(draw: st.DrawFn) -> tuple[str, bytes]:
     """Draw the payload of a valid or nearly valid frame, sometimes with octets left over."""
-    sender = draw(st.sampled_from(("client", "worker")))
-    frame = draw(valid_frames(sender) | near_frames(sender))
+    role = draw(roles)
+    sender, protocol = SENDER[role], protocol_of(role)
+    frame = draw(valid_frames(sender, protocol) | near_frames(sender, protocol))
     name = draw(st.sampled_from(tuple(DECODERS)))
-    reading = read_frame(frame, Receiver(role="worker" if sender == "client" else "client"))
+    reading = read_frame(frame, receiver_for(role))
     if reading.kind is not None and reading.header is not None:
         wanted = [
             layout
@@ -202,21 +219,24 @@ def test_a_declared_length_allocates_nothing() -> None:
     assert decoder.mid_frame
 
 
-SUBTYPES = {3: (0, 1, 2, 3, 4, 5, 6, 7, 0x10, 0x80, 0x9A), 4: (0, 1, 2, 3, 0x81)}
-LENGTHS = (0, 3, 4, 8, 10, 640, 650, 4096, 4097, MAX_FRAME, MAX_FRAME + 1, 2**63)
+CALL_HOME = (0x20, 0x21, 0x22, 0x23)
+SUBTYPES = {3: (0, 1, 2, 3, 4, 5, 6, 7, 0x10, *CALL_HOME, 0x80, 0x9A), 4: (0, 1, 2, 3, 0x81)}
+LENGTHS = (0, 3, 4, 8, 10, 16, 640, 650, 4096, 4097, 65_536, 65_537, 2**20, 2**20 + 1, 2**63)
 
 
 @pytest.mark.parametrize("role", ROLES)
 @pytest.mark.parametrize("type_", [0, 1, 2, 3, 4, 5, 0x7F, 0x80, 0x8A, 0xFF])
 def test_every_header_agrees(role: str, type_: int) -> None:
     """Every combination of subtype, flags, seq, id and length that any check looks at."""
-    settings_frame = bytes.fromhex("f7030001") + bytes(28)
+    settings_frame = b""
+    if protocol_of(role) == WMX:
+        settings_frame = bytes.fromhex("f7030001") + bytes(28)
     ids = (bytes(16), b"\xff" * 16, b"\1" * 16)
     for subtype, flags, seq, request_id, length in itertools.product(
         SUBTYPES.get(type_, (0, 1)), range(16), (0, 1), ids, LENGTHS
     ):
         header = struct.pack(">BBBBIQ16s", 0xF7, type_, flags, subtype, seq, length, request_id)
-        reading = read_frame(header, Receiver(role=role, max_frame_size=MAX_FRAME))
+        reading = read_frame(header, receiver_for(role))
         expected = None
         if reading.fault is not None and reading.fault.step != "payload":
             breach = reading.fault.breach

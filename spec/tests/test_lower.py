@@ -7,7 +7,7 @@ from typing import Any
 
 import construct
 import pytest
-from muxwire_spec import frames, model
+from muxwire_spec import callhome, frames, model
 from muxwire_spec import registries as r
 from muxwire_spec.lower import LoweringError, lower_layout
 from muxwire_spec.model import Breach, Scope, Trailing
@@ -256,9 +256,10 @@ def test_what_is_lowered_says_the_same() -> None:
 
 def test_the_specification_is_lowered_whole() -> None:
     spec = load_spec()
-    assert [found.name for found in spec.layouts] == [found.title for found in frames.LAYOUTS]
+    layouts = (*frames.LAYOUTS, *callhome.LAYOUTS)
+    assert [found.name for found in spec.layouts] == [found.title for found in layouts]
     names = {found.name for found in spec.layouts}
-    assert {name for kind in spec.frames for _, name in kind.payloads} <= names
+    assert {n for kind in (*spec.frames, *spec.callhome.frames) for _, n in kind.payloads} <= names
 
 
 @pytest.mark.parametrize("bits", [8, 16, 32, 64])

@@ -112,6 +112,8 @@ def _driver(_: ir.Spec, subject: str) -> str:
 
 
 _TABLES: dict[str, Callable[[ir.Spec], str]] = {
+    "callhome-constants": tables.callhome_constants,
+    "callhome-frames": tables.callhome_frames,
     "classes": tables.classes,
     "constants": tables.constants,
     "errors": tables.errors,

@@ -31,13 +31,14 @@ def emit(spec: ir.Spec) -> dict[str, bytes]:
     """Return the codec module."""
     shared = _Shared()
     code = [
-        _preface(shared),
+        _preface(spec, shared),
         _decoder(spec, shared),
-        *(_frame_encoder(spec, kind, shared) for kind in spec.frames),
+        *(_frame_encoder(spec, kind, shared) for kind in _all_kinds(spec)),
         *(_codec_of(spec, layout, shared) for layout in _payload_layouts(spec)),
     ]
     blocks = [_IMPORTS, _numbers(spec), _tables(spec), *shared.source(), *code]
-    return {PATH: module("The WMX/1 codec: octets to frames and fields, and back.", *blocks)}
+    docstring = "The codec of WMX/1 and WCH/1: octets to frames and fields, and back."
+    return {PATH: module(docstring, *blocks)}
 
 
 @dataclass
@@ -83,9 +84,16 @@ def _is_utf8(octets: bytes) -> bool:
 """
 
 
+def _all_kinds(spec: ir.Spec) -> list[ir.FrameKind]:
+    """Return the kinds of both protocols, each once."""
+    kinds = {kind.name: kind for kind in (*spec.callhome.frames, *spec.frames)}
+    names = dict.fromkeys(kind.name for kind in (*spec.frames, *spec.callhome.frames))
+    return [kinds[name] for name in names]
+
+
 def _payload_layouts(spec: ir.Spec) -> list[ir.Layout]:
     """Return the layouts that have something to decode beyond the octets themselves."""
-    names = [name for kind in spec.frames for _, name in kind.payloads]
+    names = [name for kind in _all_kinds(spec) for _, name in kind.payloads]
     layouts = [spec.layout(name) for name in dict.fromkeys(names)]
     return [
         layout
@@ -104,21 +112,32 @@ def _numbers(spec: ir.Spec) -> str:
         ("HEADER_SIZE", str(spec.header_size)),
         ("PREFACE_SIZE", str(spec.preface_size)),
         ("VERSION", str(spec.version)),
+        ("WCH_MAGIC", f'bytes.fromhex("{spec.callhome.magic.hex()}")'),
     ]
-    kinds = [(kind.name, str(index)) for index, kind in enumerate(spec.frames)]
-    kinds.append(("EXTENSION", str(len(spec.frames))))
+    kinds = [(kind.name, str(index)) for index, kind in enumerate(_all_kinds(spec))]
+    kinds.append(("EXTENSION", str(len(kinds))))
     names = "\n".join(f'    "{name}",' for name, _ in kinds)
     return "\n\n".join(
         (
             constants(pairs),
             "# Kinds of frame\n" + constants(kinds),
             f"KIND_NAMES = (\n{names}\n)",
-            "# Roles of a receiver\n" + constants([("WORKER", "0"), ("CLIENT", "1")]),
+            "# Roles of a receiver: those of WMX/1, and those of WCH/1\n"
+            + constants([(name, str(index)) for index, (name, _) in enumerate(_ROLES)]),
             'CONNECTION_ID = bytes(16)\nINVALID_ID = b"\\xff" * 16',
             "Frame: TypeAlias = tuple[int, int, int, bytes, bytes]\n"
             '"""kind, flags (those of this version), seq, request_id, payload."""',
         )
     )
+
+
+_ROLES = (
+    ("WORKER", "client"),
+    ("CLIENT", "worker"),
+    ("WCH_WORKER", "router"),
+    ("WCH_ROUTER", "worker"),
+)
+"""The roles of a receiver, two for each protocol, and who sends what each of them reads."""
 
 
 def _codes(spec: ir.Spec, kind: ir.FrameKind) -> tuple[int, int]:
@@ -128,40 +147,85 @@ def _codes(spec: ir.Spec, kind: ir.FrameKind) -> tuple[int, int]:
     return type_, spec.registry(f"{kind.type}_SUBTYPES").value(kind.subtype)
 
 
+_ROLE = '''
+
+class _Role(NamedTuple):
+    """What a receiver reads: the types and kinds that it knows, and its one type of streams."""
+
+    types: tuple[int, ...]
+    kinds: _Kinds
+    first_is_settings: bool
+    stream_kind: int
+    stream_type: int  # -1: none
+    stream_flags: tuple[tuple[bool, ...], ...]
+
+'''
+
+
 def _tables(spec: ir.Spec) -> str:
-    """Return the lookup table of kinds with a subtype, by type and subtype."""
+    """Return the lookup tables of kinds and of flags, and what each role reads."""
     flags = spec.registry("FLAGS")
     lines = [
         "# (type << 8 | subtype) of what has a subtype: kind, scope, receivers, length or None,",
         "# largest length, divisor of the length. Scope: 0 connection, 1 request, 2 either.",
-        "_KINDS: dict[int, tuple[int, int, tuple[int, ...], int | None, int, int]] = {",
+        "_Kinds: TypeAlias = dict[int, tuple[int, int, tuple[int, ...], int | None, int, int]]",
+        *_kinds(spec, "_KINDS", spec.frames, _ROLES[:2], 0),
+        *_kinds(spec, "_WCH_KINDS", spec.callhome.frames, _ROLES[2:], 2),
+        "",
+        "# May these flags stand on this frame? By kind, then seq above 0, then flags.",
     ]
     for kind in spec.frames:
+        if kind.subtype is None:
+            first, later = (
+                "".join("1" if _legal(flags, kind, bits, first) else "0" for bits in range(16))
+                for first in (True, False)
+            )
+            lines.append(
+                f'_{kind.name}_FLAGS = tuple(tuple(c == "1" for c in row) for row in '
+                f'("{first}", "{later}"))'
+            )
+    lines += [
+        _ROLE,
+        "_ROLES = (",
+        *(f"    _Role({_role(spec, index, sender)})," for index, (_, sender) in enumerate(_ROLES)),
+        ")",
+    ]
+    return "\n".join(lines)
+
+
+def _kinds(
+    spec: ir.Spec,
+    name: str,
+    frames: tuple[ir.FrameKind, ...],
+    roles: tuple[tuple[str, str], ...],
+    start: int,
+) -> list[str]:
+    """Return the table of a protocol's kinds with a subtype; its roles count from `start`."""
+    lines = [f"{name}: _Kinds = {{"]
+    for kind in frames:
         if kind.subtype is None:
             continue
         type_, subtype = _codes(spec, kind)
         scope = ("connection", "request", "either").index(kind.scope)
-        receivers = [i for i, sender in enumerate(("client", "worker")) if sender in kind.senders]
+        receivers = [start + i for i, (_, sender) in enumerate(roles) if sender in kind.senders]
         inside = ", ".join(str(r) for r in receivers) + ("," if len(receivers) == 1 else "")
         lines.append(
             f"    {type_ << 8 | subtype:#06x}: ({kind.name}, {scope}, ({inside}), {kind.length}, "
             f"{kind.limit}, {kind.multiple}),"
         )
-    lines.append("}")
-    legal = {}
-    for kind in spec.frames:
-        if kind.subtype is None:
-            legal[kind.name] = [
-                "".join("1" if _legal(flags, kind, bits, first) else "0" for bits in range(16))
-                for first in (True, False)
-            ]
-    lines.append("")
-    lines.append("# May these flags stand on this frame? By kind, then seq above 0, then flags.")
-    for name, (first, later) in legal.items():
-        lines.append(
-            f'_{name}_FLAGS = tuple(tuple(c == "1" for c in row) for row in ("{first}", "{later}"))'
-        )
-    return "\n".join(lines)
+    return [*lines, "}"]
+
+
+def _role(spec: ir.Spec, index: int, sender: str) -> str:
+    """Return what the decoder of a role has to know, as the items of a tuple."""
+    wmx = index < 2
+    frames = spec.frames if wmx else spec.callhome.frames
+    types = sorted({_codes(spec, kind)[0] for kind in frames})
+    known = "(" + ", ".join(f"{type_:#04x}" for type_ in types) + ")"
+    streams = [kind for kind in frames if kind.subtype is None and sender in kind.senders]
+    read = [(k.name, f"{_codes(spec, k)[0]:#04x}", f"_{k.name}_FLAGS") for k in streams]
+    kind, type_, flags = read[0] if read else ("EXTENSION", "-1", "_RESPONSE_FLAGS")
+    return f"{known}, {'_KINDS' if wmx else '_WCH_KINDS'}, {wmx}, {kind}, {type_}, {flags}"
 
 
 def _legal(flags: ir.Registry, kind: ir.FrameKind, bits: int, first: bool) -> bool:
@@ -201,12 +265,39 @@ def decode_preface(data: bytes) -> Preface:
     if len(data) != PREFACE_SIZE or data[:8] != MAGIC:
         @REFUSE@
     return Preface(data[8], data[9], data[10])
+
+
+class WchPreface(NamedTuple):
+    """A preface of WCH/1 without its magic and its reserved octet."""
+
+    ver_hi: int
+    ver_lo: int
+    header_size: int
+    idle_timeout_ms: int
+
+
+def encode_wch_preface(ver_hi: int, ver_lo: int, idle_timeout_ms: int) -> bytes:
+    """Return a preface of WCH/1; an idle timeout of 0 stands for the usual one."""
+    head = bytes((ver_hi, ver_lo, HEADER_SIZE, 0))
+    return WCH_MAGIC + head + idle_timeout_ms.to_bytes(4, "big")
+
+
+def decode_wch_preface(data: bytes) -> WchPreface:
+    """Read a preface of WCH/1 of PREFACE_SIZE octets.
+
+    Raises:
+        ProtocolViolation: P0-002, the octets are not a preface.
+    """
+    if len(data) != PREFACE_SIZE or data[:8] != WCH_MAGIC:
+        @WCH_REFUSE@
+    return WchPreface(data[8], data[9], data[10], int.from_bytes(data[12:], "big"))
 '''
 
 
-def _preface(shared: _Shared) -> str:
-    breach = ir.Breach(code="PROTOCOL_ERROR", scope=ir.Scope.CONNECTION, requirement="HSK-002")
-    return _PREFACE.replace("@REFUSE@", shared.refuse(breach, '"not a preface of WMX"'))
+def _preface(spec: ir.Spec, shared: _Shared) -> str:
+    wmx = shared.refuse(spec.layout("PREFACE").malformed, '"not a preface of WMX"')
+    wch = shared.refuse(spec.layout(spec.callhome.preface).malformed, '"not a preface of WCH"')
+    return _PREFACE.replace("@REFUSE@", wmx).replace("@WCH_REFUSE@", wch)
 
 
 # --- the frame decoder ------------------------------------------------------------------------
@@ -221,8 +312,8 @@ class FrameDecoder:
     with a declared length.
 
     Args:
-        receiver: WORKER or CLIENT: whose input this is.
-        max_frame_size: The MAX_FRAME_SIZE that the receiver announced.
+        receiver: WORKER, CLIENT, WCH_WORKER or WCH_ROUTER: whose input this is.
+        max_frame_size: The MAX_FRAME_SIZE that the receiver announced, or that of WCH/1.
     """
 
     __slots__ = (
@@ -230,22 +321,27 @@ class FrameDecoder:
         "_buffer",
         "_first",
         "_flags_table",
+        "_kinds",
         "_max_frame_size",
         "_pending",
         "_receiver",
         "_stream_kind",
         "_stream_type",
+        "_types",
     )
 
     def __init__(self, receiver: int, max_frame_size: int) -> None:
         self._receiver = receiver
         self._max_frame_size = max_frame_size
-        self._stream_kind = REQUEST if receiver == WORKER else RESPONSE
-        self._stream_type = @REQUEST_TYPE@ if receiver == WORKER else @RESPONSE_TYPE@
-        self._flags_table = _REQUEST_FLAGS if receiver == WORKER else _RESPONSE_FLAGS
+        role = _ROLES[receiver]
+        self._types = role.types
+        self._kinds = role.kinds
+        self._first = role.first_is_settings
+        self._stream_kind = role.stream_kind
+        self._stream_type = role.stream_type
+        self._flags_table = role.stream_flags
         self._buffer: bytes | bytearray = b""
         self._at = 0
-        self._first = True
         self._pending: tuple[int, int, int, bytes, int] | None = None
 
     @property
@@ -352,7 +448,7 @@ class FrameDecoder:
             if length > self._max_frame_size:
                 @@length@@f"{length} octets"@@
             return EXTENSION
-        if type_ not in @TYPES@:
+        if type_ not in self._types:
             @@type@@f"type {type_:#04x} is unknown"@@
         stream = type_ == @REQUEST_TYPE@ or type_ == @RESPONSE_TYPE@
         if stream and type_ != self._stream_type:
@@ -364,7 +460,7 @@ class FrameDecoder:
         if stream:
             self._check_stream(type_, flags, subtype, seq, length, request_id)
             return self._stream_kind
-        found = _KINDS.get(type_ << 8 | subtype)
+        found = self._kinds.get(type_ << 8 | subtype)
         if found is None:
             if type_ != @CONTROL_TYPE@:
                 @@heartbeat@@f"Heartbeat subtype {subtype:#04x} is unknown"@@
@@ -422,7 +518,6 @@ def _decoder(spec: ir.Spec, shared: _Shared) -> str:
         "@REQUEST_TYPE@": f"{types.value('REQUEST'):#04x}",
         "@RESPONSE_TYPE@": f"{types.value('RESPONSE'):#04x}",
         "@CONTROL_TYPE@": f"{types.value('CONTROL'):#04x}",
-        "@TYPES@": "(" + ", ".join(f"{entry.value:#04x}" for entry in types.entries) + ")",
         "@SETTINGS_SUBTYPE@": f"{control.value('SETTINGS'):#04x}",
         "@GOAWAY_SUBTYPE@": f"{control.value('GOAWAY'):#04x}",
         "@IGNORABLE@": "0x80",

@@ -18,6 +18,7 @@ _FLAGS = ("FLAGS", "REQUEST_FLAGS", "ERROR_FLAGS")
 
 def emit(spec: Spec) -> dict[str, bytes]:
     """Return the module of assigned numbers."""
+    named = (*spec.constants, *spec.callhome.constants)
     flags = [spec.registry(name) for name in _FLAGS]
     blocks = [
         "from enum import IntEnum\nfrom typing import NamedTuple",
@@ -25,9 +26,9 @@ def emit(spec: Spec) -> dict[str, bytes]:
         _setting_ids(spec),
         "\n\n".join(_flag_bits(registry) for registry in flags),
         _setting_rules(spec),
-        constants([(c.name, f"{integer(c.value)}  # {c.unit}") for c in spec.constants]),
+        constants([(c.name, f"{integer(c.value)}  # {c.unit}") for c in named]),
     ]
-    return {PATH: module("Assigned numbers of WMX/1.", *blocks)}
+    return {PATH: module("Assigned numbers of WMX/1 and WCH/1.", *blocks)}
 
 
 def _flag_bits(registry: Registry) -> str:

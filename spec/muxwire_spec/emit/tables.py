@@ -33,7 +33,8 @@ def number(value: int) -> str:
 def fields(spec: ir.Spec, layout: ir.Layout) -> str:
     """Return the table of a layout's fields, and what holds for octets missing or left over."""
     text = markdown(("field", "octets", "meaning", "rule"), _fields(spec, layout, ""))
-    if layout.name not in {name for kind in spec.frames for _, name in kind.payloads}:
+    kinds = (*spec.frames, *spec.callhome.frames)
+    if layout.name not in {name for kind in kinds for _, name in kind.payloads}:
         return text
     also = ""
     if layout.trailing is ir.Trailing.REFUSE and not _takes_all(layout):
@@ -164,7 +165,16 @@ def settings(spec: ir.Spec) -> str:
 
 def constants(spec: ir.Spec) -> str:
     """Return the table of named numbers."""
-    rows = [(f"`{c.name}`", number(c.value), c.unit, c.doc) for c in spec.constants]
+    return _constants(spec.constants)
+
+
+def callhome_constants(spec: ir.Spec) -> str:
+    """Return the table of the named numbers of WCH/1."""
+    return _constants(spec.callhome.constants)
+
+
+def _constants(found: Iterable[ir.Constant]) -> str:
+    rows = [(f"`{c.name}`", number(c.value), c.unit, c.doc) for c in found]
     return markdown(("name", "value", "unit", "meaning"), rows)
 
 
@@ -175,8 +185,17 @@ _IDS = {"connection": "all zero", "request": "of the request", "either": "all ze
 
 def frames(spec: ir.Spec) -> str:
     """Return the table of the kinds of frame: what each may say and carry."""
+    return _frames(spec, spec.frames)
+
+
+def callhome_frames(spec: ir.Spec) -> str:
+    """Return the table of the kinds of frame of WCH/1."""
+    return _frames(spec, spec.callhome.frames)
+
+
+def _frames(spec: ir.Spec, kinds: Iterable[ir.FrameKind]) -> str:
     head = ("frame", "type / subtype", "sender", "request id", "flags", "payload", "octets")
-    return markdown(head, (_frame(spec, kind) for kind in spec.frames))
+    return markdown(head, (_frame(spec, kind) for kind in kinds))
 
 
 def _frame(spec: ir.Spec, kind: ir.FrameKind) -> tuple[str, ...]:
