@@ -19,6 +19,11 @@ come from the registry and are handed in by whoever raises::
     |       +-- NotWorker             the other end does not speak the protocol
     |       +-- VersionRefused        no common version
     |       `-- ConnectionRefused     the worker is at its limit or is draining
+    +-- PoolError                 no connection could be borrowed from a pool
+    |   +-- PoolClosed              the pool is being drained, or is closed
+    |   +-- PoolExhausted           too many wait already
+    |   +-- AcquireTimedOut         none came free in time
+    |   `-- CannotConnect           the target cannot be reached
     +-- HandlerError              raise it in a handler to end the request with an error of yours
     `-- RequestFailed             one request did not succeed; see its `outcome`
         +-- RequestCancelled        CANCELLED
@@ -44,7 +49,9 @@ import enum
 from typing import Final
 
 __all__ = [
+    "AcquireTimedOut",
     "ApplicationError",
+    "CannotConnect",
     "ConnectError",
     "ConnectionClosed",
     "ConnectionLost",
@@ -62,6 +69,9 @@ __all__ = [
     "NotWorker",
     "Outcome",
     "Overloaded",
+    "PoolClosed",
+    "PoolError",
+    "PoolExhausted",
     "ProtocolViolation",
     "RemoteProtocolError",
     "RequestCancelled",
@@ -204,6 +214,39 @@ class VersionRefused(ConnectError):
 
 class ConnectionRefused(ConnectError):
     """The worker refused the connection with a GOAWAY in place of its SETTINGS (HSK-011)."""
+
+
+# -- pools -----------------------------------------------------------------------------------------
+
+
+class PoolError(MuxwireError):
+    """No connection could be borrowed (P0-015)."""
+
+
+class PoolClosed(PoolError):
+    """The pool is being drained, or is closed."""
+
+
+class PoolExhausted(PoolError):
+    """Too many wait for a connection already; nothing was tried."""
+
+
+class AcquireTimedOut(PoolError):
+    """No connection came free in time."""
+
+
+class CannotConnect(PoolError):
+    """The target cannot be reached; another instance may be.
+
+    Attributes:
+        target: Its address.
+        reason: What the last dial came to.
+    """
+
+    def __init__(self, target: str, reason: str) -> None:
+        super().__init__(f"{target}: {reason}")
+        self.target: Final = target
+        self.reason: Final = reason
 
 
 # -- requests --------------------------------------------------------------------------------------
