@@ -110,7 +110,7 @@ class Request:
         self.request_id = request_id
         self.trailers: Headers = ()
         self._responder = responder
-        self._messages: deque[tuple[bytes, int]] = deque()
+        self._messages: deque[tuple[bytes, int]] | None = None  # a deque is large
         self._ended = False
         self._headers_sent = False
         self._readable: asyncio.Future[None] | None = None
@@ -140,6 +140,8 @@ class Request:
             finally:
                 self._readable = None
         data, cost = self._messages.popleft()
+        if not self._messages:
+            self._messages = None
         self._responder.consumed(cost)
         return data
 
@@ -186,6 +188,8 @@ class Request:
 
     def feed_message(self, data: bytes, cost: int) -> None:
         """Take a message that has arrived; `cost` is owed to the sender until it is read."""
+        if self._messages is None:
+            self._messages = deque()
         self._messages.append((data, cost))
         _wake(self._readable)
 

@@ -70,6 +70,9 @@ KILL_AFTER = 0.75
 GIVE_UP_AFTER = 1.0
 """Seconds from that KILL to the end of the wait for its terminal (REC-005)."""
 
+PLAIN = frozenset({0, END_STREAM})
+"""Flags of a RESPONSE that ends a message and holds nothing else: most of them."""
+
 
 class _Due(IntEnum):
     """What a deadline is for."""
@@ -179,12 +182,15 @@ class ClientConnection(Connection[ClientRequest]):
             request.deadline = self._timers.add(
                 now + timeout_ms / 1000, _Due.TIMEOUT, request.request_id
             )
-        for piece in _opening(block, data, end):
-            if early:
-                request.early.append(piece)
-            else:
-                request.queue.push(*piece)
-        request.queue.closed = end
+        queue = request.queue
+        if early:
+            request.early += _opening(block, data, end)
+        elif data:
+            queue.push(block, data, END_STREAM if end else 0)
+        else:
+            for piece in _opening(block, data, end):
+                queue.push(*piece)
+        queue.closed = end
         if not early:
             self._places.waiting.append(request)
             self._admit()
@@ -313,9 +319,20 @@ class ClientConnection(Connection[ClientRequest]):
             self._room(request.queue)
 
     def _on_stream_frame(self, flags: int, seq: int, request_id: bytes, payload: bytes) -> None:
+        request = self._requests.get(request_id)
+        if (
+            request is not None
+            and flags in PLAIN
+            and payload
+            and seq == request.next_seq
+            and request.reassembly is None
+            and request.state != KILLING
+            and len(payload) <= self.config.settings.max_message_size
+        ):
+            self._on_plain(request, flags, payload)
+            return
         exempt = flags & ERROR or (flags & END_STREAM and not payload)  # FLW-004
         cost = 0 if exempt else FRAME_COST + len(payload)
-        request = self._requests.get(request_id)
         input_ = IN_RESPONSE + (flags & END_STREAM)
         if request is None:
             self._credit.charge(cost)
@@ -332,6 +349,21 @@ class ClientConnection(Connection[ClientRequest]):
             self._give_back(request, cost)
         else:
             self._on_response(request, flags, payload, cost)
+
+    def _on_plain(self, request: ClientRequest, flags: int, payload: bytes) -> None:
+        """Take the next whole message, in one frame: what the other path does in more steps."""
+        cost = FRAME_COST + len(payload)
+        request.responded = True
+        self._credit.charge_stream(request.credit, cost)
+        ended = request.step(IN_RESPONSE + flags) == EFFECT_FINISH
+        request.next_seq += 1
+        request.messages += 1
+        request.awaited = False
+        self._events.append(
+            MessageReceived(request_id=request.request_id, data=payload, cost=cost, ended=ended)
+        )
+        if ended:
+            self._close_request(request)
 
     def _on_late_response(self, flags: int, request_id: bytes, payload: bytes, input_: int) -> None:
         """Ignore one DRAINING for a request that a GOAWAY has closed; refuse all else (RID-004)."""

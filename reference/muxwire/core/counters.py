@@ -150,8 +150,11 @@ class Counters:
 
     def request_ended(self, subject: bytes, code: int) -> None:
         """Count a request that is over; the subject is one that is served, or empty."""
-        key = (subject, code if code in CODE_NAMES else _bounded(code))
-        self.requests[key] = self.requests.get(key, 0) + 1
+        try:
+            self.requests[subject, code] += 1
+        except KeyError:
+            key = (subject, code if code in CODE_NAMES else _bounded(code))
+            self.requests[key] = self.requests.get(key, 0) + 1
 
     def learn(self, subject: bytes) -> None:
         """Tell a subject apart from now on: a worker has shown that it serves it."""

@@ -95,9 +95,12 @@ class Request:
         Raises:
             ProtocolViolation: The input is not allowed in this state.
         """
-        row = look_up(self.table, self.state, input_)
+        row = self.table[self.state][input_]
+        effect = row.effect
+        if effect in (EFFECT_VIOLATION, EFFECT_NONE):
+            look_up(self.table, self.state, input_)  # raises
         self.state = row.state
-        return row.effect
+        return effect
 
     def check_seq(self, seq: int) -> None:
         """Count a frame that has arrived.

@@ -7,7 +7,6 @@ asks, so a message of any size costs no copy and a discard costs nothing.  An en
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
 from typing import Final
 
@@ -68,10 +67,11 @@ class SendQueue(SendCredit):
         limit: int,
         header: Callable[[int, int, int, bytes], bytes],
     ) -> None:
-        super().__init__(limit)
+        self.limit = limit
+        self.sent = 0
         self.refusal = False
         self.request_id = request_id
-        self.entries: deque[tuple[bytes, bytes, int]] = deque()
+        self.entries: list[tuple[bytes, bytes, int]] = []
         self.seq = 0
         self.buffered = 0
         self.closed = False
@@ -168,7 +168,7 @@ class SendQueue(SendCredit):
         flags = META if before else 0
         if size == left:
             flags |= last
-            self.entries.popleft()
+            del self.entries[0]
             self._offset = 0
             self.buffered -= FRAME_COST + before + size
         else:

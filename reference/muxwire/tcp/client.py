@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import os
 import random
 import ssl
 from collections import deque
@@ -21,6 +22,7 @@ from muxwire._generated.registries import BACKOFF_BASE_MS, BACKOFF_CAP_MS, Error
 from muxwire.core.client import ClientConnection
 from muxwire.core.config import Config
 from muxwire.core.counters import Counters
+from muxwire.core.ids import RequestIds
 from muxwire.core.metadata import open_metadata
 from muxwire.core.recovery import Backoff, RetryBudget
 from muxwire.errors import (
@@ -161,6 +163,7 @@ class Client:
         self.on_written = on_written
         self.counters = Counters()
         self.uniform = random.uniform
+        self.fresh_id = RequestIds(os.urandom).next
         self._wait = wait
         self._observer = observer
         self._dials = itertools.count(1)

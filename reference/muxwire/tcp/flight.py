@@ -8,8 +8,7 @@ messages that were sent while they fit the limit, since a new attempt sends them
 from __future__ import annotations
 
 import asyncio
-import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from math import ceil
 from typing import TYPE_CHECKING, Final
 
@@ -95,7 +94,7 @@ class Flight:
         self._client = client
         self._sink = sink
         self.subject = subject
-        self.headers = _with_request_id(headers)
+        self.headers = _with_request_id(headers, client.fresh_id)
         self._messages: list[bytes] = [] if data is None else [data]
         self._kept = 0 if data is None else len(data)
         self._ended = end
@@ -387,7 +386,7 @@ class Flight:
 
 
 def _with_request_id(
-    headers: Sequence[tuple[bytes, bytes]],
+    headers: Sequence[tuple[bytes, bytes]], fresh_id: Callable[[], bytes]
 ) -> list[tuple[bytes, bytes]]:
     """Return the headers with exactly one request-id, the caller's or a fresh one (REC-007).
 
@@ -400,13 +399,13 @@ def _with_request_id(
             raise InvalidArgument("the header attempt is set by the client")
         if REQUEST_ID in keys:
             return list(headers)
-    return [*headers, (REQUEST_ID, _uuid_text())]
+    return [*headers, (REQUEST_ID, uuid_text(fresh_id()))]
 
 
-def _uuid_text() -> bytes:
-    """Return a random UUID of version 4 as text; `uuid` takes five times as long."""
-    digits = os.urandom(16).hex()
-    text = f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-a{digits[17:20]}-{digits[20:]}"
+def uuid_text(octets: bytes) -> bytes:
+    """Return a UUID as text; `uuid` takes five times as long."""
+    digits = octets.hex()
+    text = f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
     return text.encode()
 
 
