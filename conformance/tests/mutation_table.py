@@ -1,8 +1,9 @@
-"""Which case kills which flaw of the model worker: the suite on trial.
+"""Which case kills which flaw of the models: the suite on trial, in both roles.
 
-A mutant is the model worker with one flaw. It is judged by the cases that cite the requirement
-which the flaw breaks, and by no others. `test_mutants.py` demands that every mutant is killed;
-`python conformance/tests/mutation_table.py [FLAW...]` prints who kills whom.
+A mutant is the model worker or the model client with one flaw. It is judged by the cases that cite
+the requirement which the flaw breaks, and by no others. `test_mutants.py` demands that every mutant
+is killed; `python conformance/tests/mutation_table.py [FLAW...]` prints who kills whom, and
+`--write` writes docs/mutation-matrix.md anew.
 """
 
 from __future__ import annotations
@@ -13,13 +14,19 @@ import contextlib
 import io
 import multiprocessing
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 
+import model_client_driver
+import model_client_flaws
+import model_flaws
 import model_worker
-from model_flaws import FLAWS, Flaw
+from model_flaws import Flaw
 from muxwire_conformance.case import Case, load_cases
+from muxwire_conformance.client_mode.session import CLIENT_EVERY_FRAME, ClientSession
+from muxwire_conformance.client_mode.session import preflight as client_preflight
 from muxwire_conformance.patience import Patience
 from muxwire_conformance.preflight import PreflightError, preflight
 from muxwire_conformance.rules import rule
@@ -35,6 +42,12 @@ KILLERS_SHOWN = 4
 # event loop and two processors with many others.
 CONFIG = model_worker.Config(slow_consumer_ms=2_000, handshake_timeout_ms=2_800)
 
+FLAWS: dict[str, dict[str, Flaw]] = {
+    "worker": model_flaws.FLAWS,
+    "client": model_client_flaws.FLAWS,
+}
+"""The flaws of each role, by name."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
@@ -46,25 +59,33 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trial:
-    """What the cases said about one worker.
+    """What the cases said about one model.
 
     Attributes:
-        flaw: Name of the flaw, "" for the worker without one.
+        role: Whether the model is a worker or a client.
+        flaw: Name of the flaw, "" for the model without one.
         outcomes: What every case came to, by id.
         reached: Whether the altered guard took effect.
         refused: Why the target was not judged at all.
     """
 
+    role: str
     flaw: str
     outcomes: dict[str, Outcome]
     reached: bool
     refused: str = ""
 
     @property
+    def requirement(self) -> str:
+        """Return the rule that the flaw breaks."""
+        return FLAWS[self.role][self.flaw].requirement
+
+    @property
     def killers(self) -> list[str]:
         """Return the cases that notice the flaw."""
         enough = {Verdict.FAIL}
-        if not is_must(rule(FLAWS[self.flaw].requirement).level) or only_the_code(self.flaw):
+        flaw = FLAWS[self.role][self.flaw]
+        if not is_must(rule(flaw.requirement).level) or only_the_code(flaw):
             enough.add(Verdict.WARN)
         return [id for id, outcome in self.outcomes.items() if outcome.verdict in enough]
 
@@ -78,20 +99,22 @@ class Trial:
         return "\n".join([self.refused, *lines]).strip()
 
 
-def only_the_code(flaw: str) -> bool:
+def only_the_code(flaw: Flaw) -> bool:
     """Tell whether a flaw shows in an error code alone, for which a warning is right."""
-    return FLAWS[flaw].what.endswith("only the code")
+    return flaw.what.endswith("only the code")
 
 
-def citing(flaw: Flaw) -> list[Case]:
+def citing(role: str, name: str) -> list[Case]:
     """Return the cases that cite the requirement which a flaw breaks."""
-    return [one for one in load_cases().values() if flaw.requirement in one.requirements]
+    requirement = FLAWS[role][name].requirement
+    return [one for one in load_cases(role).values() if requirement in one.requirements]
 
 
-async def try_worker(name: str, most_time: float = 120.0) -> Trial:
-    """Judge the model worker with one flaw, or without any and by every case."""
-    library = load_cases()
-    cases = citing(FLAWS[name]) if name else list(library.values())
+Judged = tuple[list[Result], bool, str]
+"""The results, whether the flaw was reached, and why nothing was judged."""
+
+
+async def _judge_worker(name: str, cases: list[Case], options: Options) -> Judged:
     server = await model_worker.start(flaws=[name] if name else [], config=CONFIG)
     address = Address(host="127.0.0.1", port=server.port)
     patience = Patience(1.0 if name else 2.0)
@@ -103,31 +126,69 @@ async def try_worker(name: str, most_time: float = 120.0) -> Trial:
             cases=cases,
             patience=patience,
             findings=await preflight(address, patience, wait=0, seed=1),
-            options=Options(seed=1, max_time=most_time),
+            options=options,
             on_result=results.append,
-            library=library,
+            library=load_cases("worker"),
         )
         await session.run()
     except PreflightError as error:
         refused = str(error)
     finally:
         await server.close()
+    return results, name in server.reached, refused
+
+
+async def _judge_client(name: str, cases: list[Case], options: Options) -> Judged:
+    patience = Patience(1.0 if name else 2.0)
+    reached: set[str] = set()
+    results: list[Result] = []
+    # What the client announces is what the model without a flaw announces.
+    sound = model_client_driver.launcher([], set())
+    session = ClientSession(
+        command="model-client {host}:{port}",
+        cases=cases,
+        patience=patience,
+        findings=await client_preflight(
+            "model-client {host}:{port}", patience, seed=1, launcher=sound
+        ),
+        options=options,
+        on_result=results.append,
+        library=load_cases("client"),
+        launcher=model_client_driver.launcher([name] if name else [], reached),
+    )
+    await session.run()
+    return results, name in reached, ""
+
+
+_JUDGES: dict[str, Callable[[str, list[Case], Options], Coroutine[Any, Any, Judged]]] = {
+    "worker": _judge_worker,
+    "client": _judge_client,
+}
+_EVERY_FRAME = {"worker": EVERY_FRAME, "client": CLIENT_EVERY_FRAME}
+
+
+async def try_model(role: str, name: str, most_time: float = 120.0) -> Trial:
+    """Judge a model with one flaw, or without any and by every case."""
+    cases = citing(role, name) if name else list(load_cases(role).values())
+    options = Options(seed=1, max_time=most_time)
+    results, reached, refused = await _JUDGES[role](name, cases, options)
     wanted = {one.id for one in cases}
     if name:
-        wanted.add(f"{FLAWS[name].requirement}/{EVERY_FRAME}")
+        wanted.add(f"{FLAWS[role][name].requirement}/{_EVERY_FRAME[role]}")
     return Trial(
+        role=role,
         flaw=name,
         outcomes={
             result.id: Outcome(verdict=result.verdict, reason=result.reason)
             for result in results
             if result.id in wanted or not name
         },
-        reached=name in server.reached,
+        reached=reached,
         refused=refused,
     )
 
 
-async def _try_each(names: Iterable[str]) -> list[Trial]:
+async def _try_each(role: str, names: Iterable[str]) -> list[Trial]:
     """Try some flaws side by side, then those without a clear result once more, each alone.
 
     Where it is crowded the judge is patient, so a flaw that is a delay can escape it.
@@ -136,80 +197,103 @@ async def _try_each(names: Iterable[str]) -> list[Trial]:
 
     async def one(name: str) -> Trial:
         async with room:
-            return await (try_worker(name, MOST_TIME) if name else try_worker(name))
+            return await (try_model(role, name, MOST_TIME) if name else try_model(role, name))
 
     trials = await asyncio.gather(*(one(name) for name in names))
     return [
         trial
         if not trial.flaw or (trial.killers and trial.reached)
-        else await try_worker(trial.flaw)
+        else await try_model(role, trial.flaw)
         for trial in trials
     ]
 
 
-def _try_in_process(names: Sequence[str]) -> tuple[list[Trial], str]:
+def _try_in_process(role: str, names: Sequence[str]) -> tuple[list[Trial], str]:
     said = io.StringIO()
     with contextlib.redirect_stderr(said):
-        trials = asyncio.run(_try_each(names))
+        trials = asyncio.run(_try_each(role, names))
     lines = [line for line in said.getvalue().splitlines() if not line.startswith("flaw reached")]
     return trials, "\n".join(lines)
 
 
-def try_all(names: Iterable[str]) -> tuple[dict[str, Trial], str]:
-    """Try flaws in several processes; "" stands for the worker without a flaw.
+def try_all(role: str, names: Iterable[str]) -> tuple[dict[str, Trial], str]:
+    """Try flaws in several processes; "" stands for the model without a flaw.
 
     Returns:
         The trials by name, and what was written to standard error meanwhile.
     """
     wanted = list(names)
-    flawed = [name for name in wanted if name and citing(FLAWS[name])]
+    flawed = [name for name in wanted if name and citing(role, name)]
     # Cases that mostly wait go first and last, beside the ones that work.
-    flawed.sort(key=lambda name: not any(one.timed for one in citing(FLAWS[name])))
+    flawed.sort(key=lambda name: not any(one.timed for one in citing(role, name)))
     batches = [flawed[start::PROCESSES] for start in range(PROCESSES)]
     if "" in wanted:
         batches.insert(0, [""])
     batches = [batch for batch in batches if batch]
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(PROCESSES, mp_context=context) as pool:
-        answers = list(pool.map(_try_in_process, batches))
+        answers = list(pool.map(_try_in_process, [role] * len(batches), batches))
     trials = {trial.flaw: trial for found, _said in answers for trial in found}
     for name in wanted:
-        trials.setdefault(name, Trial(flaw=name, outcomes={}, reached=False))
+        trials.setdefault(name, Trial(role=role, flaw=name, outcomes={}, reached=False))
     return trials, "\n".join(said for _found, said in answers if said)
 
 
 def table(trials: Iterable[Trial], *, most: int = KILLERS_SHOWN) -> list[str]:
     """Return lines of requirement, flaw, and the cases that kill it."""
     rows = []
-    for trial in sorted(trials, key=lambda trial: (FLAWS[trial.flaw].requirement, trial.flaw)):
-        flaw, killers = FLAWS[trial.flaw], trial.killers
+    for trial in sorted(trials, key=lambda trial: (trial.requirement, trial.flaw)):
+        killers = trial.killers
         shown = ", ".join(killers[:most])
         if len(killers) > most:
             shown += f" and {len(killers) - most} more"
         if not killers:
             shown = f"SURVIVES {len(trial.outcomes)} cases"
-        rows.append(f"{flaw.requirement}  {flaw.name:<38}  {shown}")
+        rows.append(f"{trial.requirement}  {trial.flaw:<38}  {shown}")
     return rows
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Print the table."""
+    """Print the table, or write the page."""
     parser = argparse.ArgumentParser(description="Print which case kills which flaw.")
     parser.add_argument("flaws", nargs="*", metavar="FLAW", help="default: all of them")
+    parser.add_argument("--role", choices=FLAWS, default="worker", help="default: worker")
     parser.add_argument("--all", action="store_true", help="name every killing case")
     parser.add_argument("--why", action="store_true", help="print what every case came to")
+    parser.add_argument("--write", action="store_true", help="write docs/mutation-matrix.md")
     chosen = parser.parse_args(arguments)
+    if chosen.write:
+        return write()
     for name in chosen.flaws:
-        if name not in FLAWS:
+        if name not in FLAWS[chosen.role]:
             parser.error(f"no such flaw: {name}")
-    trials, said = try_all(chosen.flaws or FLAWS)
+    trials, said = try_all(chosen.role, chosen.flaws or FLAWS[chosen.role])
     lines = table(trials.values(), most=10_000 if chosen.all else KILLERS_SHOWN)
     if chosen.why:
         lines += [f"\n{name}\n{trial.describe()}" for name, trial in trials.items()]
-    killed = sum(bool(trial.killers) for trial in trials.values())
-    lines.append(f"{killed} of {len(trials)} flaws are killed")
+    lines.append(tally(trials))
     sys.stdout.write("\n".join(lines) + "\n")
     sys.stderr.write(said)
+    return 0
+
+
+def tally(trials: Mapping[str, Trial]) -> str:
+    """Say how many flaws are killed."""
+    killed = sum(bool(trial.killers) for trial in trials.values())
+    return f"{killed} of {len(trials)} flaws are killed"
+
+
+def write() -> int:
+    """Try every flaw of both roles and write the page."""
+    import mutation_page  # it reads what this module finds, so it comes second
+
+    found = {}
+    for role in FLAWS:
+        trials, said = try_all(role, FLAWS[role])
+        sys.stderr.write(said)
+        sys.stdout.write(f"{role}: {tally(trials)}\n")
+        found[role] = trials.values()
+    mutation_page.PAGE.write_text(mutation_page.render(found), encoding="utf-8")
     return 0
 
 

@@ -1,76 +1,76 @@
-"""The suite on trial: a worker that breaks one rule is caught by a case that cites this rule."""
+"""The suite on trial: a model that breaks one rule is caught by a case that cites this rule."""
 
 from __future__ import annotations
 
 import mutation_table
 import pytest
-from model_flaws import FLAWS
-from mutation_table import Trial, try_all
+from mutation_known import NEEDS_A_QUICK_MACHINE, NOT_FOR_THE_MODEL, SURVIVORS
+from mutation_table import FLAWS, Trial, try_all
 from muxwire_conformance.case import load_cases
 from muxwire_conformance.verdict import Verdict
 
-KNOWN_SURVIVORS: dict[str, str] = {
-    "cls-stop-signal-kills": "a signal cannot be sent over a connection: CLS-011 is api, not wire",
-}
-"""Flaws that no case finds today, each with the reason. The list has to be exact."""
+Trials = tuple[dict[tuple[str, str], Trial], str]
 
-NEEDS_A_QUICK_MACHINE = {
-    "dos-no-refusal-budget": "the flood is 100,000 refusals in 10 s, by judge and worker together",
-}
-"""Flaws that leave their case INCONCLUSIVE, which is no pass either, where time is short."""
-
-NOT_FOR_THE_MODEL = {
-    "CAN-004/handlers-that-outlive-connections": "it may have too many handlers to start them all",
-    "MSG-003/open-too-large": "none of its frames can carry a message above its limit",
-}
-"""Cases that are not applicable to the model worker."""
-
-Trials = tuple[dict[str, Trial], str]
+MUTANTS = [("worker", name) for name in FLAWS["worker"]]
 
 
 @pytest.fixture(scope="module")
 def trials(request: pytest.FixtureRequest) -> Trials:
-    """Judge every worker that a selected test of this file needs, side by side."""
-    own = (item for item in request.session.items if item.path == request.path)
-    needed = {item.callspec.params["name"] for item in own if hasattr(item, "callspec")}
-    return try_all(name for name in ["", *FLAWS] if name in needed)
+    """Judge every model that a selected test of this file needs, side by side."""
+    own = [item for item in request.session.items if item.path == request.path]
+    needed = [item.callspec.params for item in own if hasattr(item, "callspec")]
+    found: dict[tuple[str, str], Trial] = {}
+    complaints = ""
+    for role, flaws in FLAWS.items():
+        wanted = {one["name"] for one in needed if one.get("role") == role}
+        names = [name for name in ["", *flaws] if name in wanted]
+        if names:
+            tried, said = try_all(role, names)
+            found |= {(role, name): trial for name, trial in tried.items()}
+            complaints += said
+    return found, complaints
 
 
-@pytest.mark.parametrize("name", FLAWS)
-def test_a_flaw_is_caught(trials: Trials, name: str) -> None:
-    trial = trials[0][name]
+@pytest.mark.parametrize(("role", "name"), MUTANTS)
+def test_a_flaw_is_caught(trials: Trials, role: str, name: str) -> None:
+    trial = trials[0][role, name]
     seen = trial.describe()
     assert Verdict.ERROR not in {one.verdict for one in trial.outcomes.values()}, seen
-    if name in KNOWN_SURVIVORS:
+    if name in SURVIVORS[role]:
         assert not trial.killers, f"{name} is caught now, so it is no survivor any more"
         return
     verdicts = {one.verdict for one in trial.outcomes.values()}
-    if name in NEEDS_A_QUICK_MACHINE and Verdict.INCONCLUSIVE in verdicts:
+    if name in NEEDS_A_QUICK_MACHINE[role] and Verdict.INCONCLUSIVE in verdicts:
         return
     assert trial.reached, f"no case reached the altered guard\n{seen}"
     assert trial.killers, f"{len(trial.outcomes)} cases cite the rule, none fails\n{seen}"
 
 
-@pytest.mark.parametrize("name", [""], ids=["no-flaw"])
-def test_the_model_without_a_flaw_passes_everything(trials: Trials, name: str) -> None:
-    trial = trials[0][name]
+@pytest.mark.parametrize(
+    ("role", "name"), [(role, "") for role in FLAWS], ids=[f"{role}-no-flaw" for role in FLAWS]
+)
+def test_the_model_without_a_flaw_passes_everything(trials: Trials, role: str, name: str) -> None:
+    trial = trials[0][role, name]
     verdicts = {id: outcome.verdict for id, outcome in trial.outcomes.items()}
-    assert set(verdicts) == set(load_cases())
+    assert set(verdicts) == set(load_cases(role))
     not_applicable = {id for id, one in verdicts.items() if one is Verdict.NOT_APPLICABLE}
-    assert not_applicable == set(NOT_FOR_THE_MODEL)
+    assert not_applicable == set(NOT_FOR_THE_MODEL[role])
     assert set(verdicts.values()) <= {Verdict.PASS, Verdict.NOT_APPLICABLE}, trial.describe()
 
 
-@pytest.mark.parametrize("name", ["frm-accepts-marker"])
-def test_nothing_was_said_on_standard_error(trials: Trials, name: str) -> None:
-    assert trials[0][name].outcomes
+@pytest.mark.parametrize(
+    ("role", "name"), [("worker", "frm-accepts-marker"), ("client", "hsk-no-ack")]
+)
+def test_nothing_was_said_on_standard_error(trials: Trials, role: str, name: str) -> None:
+    assert trials[0][role, name].outcomes
     assert trials[1] == ""
 
 
 def test_every_exception_is_a_flaw_with_a_reason() -> None:
-    for names in (KNOWN_SURVIVORS, NEEDS_A_QUICK_MACHINE):
-        assert set(names) <= set(FLAWS)
-        assert all(names.values())
+    for known in (SURVIVORS, NEEDS_A_QUICK_MACHINE):
+        for role, names in known.items():
+            assert set(names) <= set(FLAWS[role])
+            assert all(names.values())
 
 
 def test_the_table_names_flaws_and_killers(capsys: pytest.CaptureFixture[str]) -> None:

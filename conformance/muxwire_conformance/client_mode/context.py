@@ -125,8 +125,9 @@ class Bench:
     that one has ended. A case that connects otherwise than its twin gets a new process.
     """
 
-    def __init__(self, command: str) -> None:
+    def __init__(self, command: str, launcher: type[Driver] = Driver) -> None:
         self.command = command
+        self.launcher = launcher
         self.driver: Driver | None = None
         self.listener: Listener | None = None
         self.members: dict[str, object] = {}
@@ -349,7 +350,8 @@ class ClientContext(CaseContext):
         await bench.abandon()
         bench.members = members
         slack = self.patience.slack
-        bench.driver = await Driver.start(bench.command, self.listener.address, slack=slack)
+        address = self.listener.address
+        bench.driver = await bench.launcher.start(bench.command, address, slack=slack)
         self._said = bench.driver.transcript
         bench.driver.op("connect", **members)
 

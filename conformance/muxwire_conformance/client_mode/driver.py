@@ -93,15 +93,7 @@ class Driver:
             DriverFault: it did not start, or did not say ``ready`` in 5 s.
         """
         try:
-            words = split_command(command, address)
-            process = await asyncio.create_subprocess_exec(
-                *words,
-                stdin=asyncio.subprocess.PIPE,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=asyncio.subprocess.PIPE,
-                start_new_session=True,
-                limit=MOST_LINE,
-            )
+            process = await cls._spawn(split_command(command, address))
         except (OSError, ValueError) as error:
             raise DriverFault("a driver that starts", str(error)) from error
         driver = cls(process)
@@ -117,6 +109,17 @@ class Driver:
         driver.features = frozenset(ready["features"])
         driver.name = ready["driver"]
         return driver
+
+    @staticmethod
+    async def _spawn(words: Sequence[str]) -> asyncio.subprocess.Process:
+        return await asyncio.create_subprocess_exec(
+            *words,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            start_new_session=True,
+            limit=MOST_LINE,
+        )
 
     # -- in --------------------------------------------------------------------------------
 
@@ -253,9 +256,8 @@ class Driver:
     async def kill(self) -> None:
         """End the process and its children at once, and wait for it."""
         self._closing = True
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            if self.process.returncode is None:
-                os.killpg(self.process.pid, signal.SIGKILL)
+        if self.process.returncode is None:
+            self._end_process()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -263,6 +265,10 @@ class Driver:
         transport = getattr(self.process, "_transport", None)
         if transport is not None:
             transport.close()
+
+    def _end_process(self) -> None:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.process.pid, signal.SIGKILL)
 
 
 def encode(data: bytes) -> str:

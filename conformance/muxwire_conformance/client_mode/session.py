@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from muxwire_conformance.case import CLIENT_PREFIX, Case
 from muxwire_conformance.client_mode.context import Bench, ClientContext
+from muxwire_conformance.client_mode.driver import Driver
 from muxwire_conformance.patience import Patience
 from muxwire_conformance.preflight import Findings, PreflightError
 from muxwire_conformance.session import EVERY_FRAME, Options, Session
@@ -32,6 +33,7 @@ class ClientSession(Session):
         options: How to run.
         on_result: Called with each result as soon as it is final.
         library: All client cases by id, for twins.
+        launcher: How a driver is started.
     """
 
     ROLE = "client"
@@ -47,6 +49,7 @@ class ClientSession(Session):
         options: Options,
         on_result: Callable[[Result], None],
         library: dict[str, Case],
+        launcher: type[Driver] = Driver,
     ) -> None:
         super().__init__(
             address=NOWHERE,
@@ -58,10 +61,11 @@ class ClientSession(Session):
             library=library,
         )
         self._command = command
+        self._launcher = launcher
         self._benches: dict[str, Bench] = {}
 
     async def _judge(self, one: Case) -> Result:
-        bench = self._benches[one.id] = Bench(self._command)
+        bench = self._benches[one.id] = Bench(self._command, self._launcher)
         try:
             return await super()._judge(one)
         finally:
@@ -81,13 +85,15 @@ class ClientSession(Session):
         """Do nothing: every case has a process of its own, which must end in order."""
 
 
-async def preflight(command: str, patience: Patience, *, seed: int) -> Findings:
+async def preflight(
+    command: str, patience: Patience, *, seed: int, launcher: type[Driver] = Driver
+) -> Findings:
     """Start the driver once, make one request, and see what it declares.
 
     Raises:
         PreflightError: it is no driver, or its client cannot make a request.
     """
-    bench = Bench(command)
+    bench = Bench(command, launcher)
     context = ClientContext(bench=bench, patience=patience, seed=seed, name="preflight")
     findings = Findings()
     started = time.monotonic()
