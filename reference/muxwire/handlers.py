@@ -254,7 +254,11 @@ def check_message(data: object) -> None:
 
 
 def decode_headers(headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[str, str]]:
-    """Turn headers of octets into headers of text; the decoder has proven them UTF-8 (PAY-005)."""
+    """Turn headers of octets into headers of text; the decoder has proven them UTF-8 (PAY-005).
+
+    All are passed on as they came, in their order (PAY-006).  That holds for trace context as well,
+    valid or not: whoever makes spans is the handler (OBS-001, OBS-002).
+    """
     return [(key.decode(), value.decode()) for key, value in headers]
 
 

@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import tracemalloc
+
 import pytest
-from core_harness import SUBJECT, Wire, opening, rid, worker
-from muxwire._generated.registries import ErrorCode
-from muxwire.core import CloseAction, RequestReceived, WorkerConnection
+from core_harness import SUBJECT, Wire, opening, request, rid, worker
+from muxwire._generated import codec
+from muxwire._generated.registries import END_STREAM, META, ErrorCode
+from muxwire.core import CloseAction, MessageReceived, RequestReceived, WorkerConnection
 from muxwire.core.statistics import Statistics
 
 
@@ -43,6 +46,7 @@ def test_malformed_headers(headers: list[tuple[bytes, bytes]]) -> None:
 
 
 def test_headers_reach_the_handler_unchanged() -> None:
+    """PAY-006."""
     wire = worker()
     headers = [(b"z.unknown", "\N{EURO SIGN}".encode()), (b"a", b""), (b"traceparent", b"zz")]
     wire.send(opening(1, headers=headers, timeout_ms=77))
@@ -52,6 +56,7 @@ def test_headers_reach_the_handler_unchanged() -> None:
 
 
 def test_the_limit_of_concurrent_requests() -> None:
+    """ADM-002, ADM-004."""
     wire = worker(max_concurrent_requests=100, retry_after_ms=123)
     wire.send(*[opening(n) for n in range(1, 106)])
     assert len(wire.events(RequestReceived)) == 100
@@ -138,3 +143,55 @@ def test_messages_of_refusals_quote_nothing() -> None:
         body = wire.terminal(rid(number))
         assert body is not None
         assert body.message == text
+
+
+def test_what_is_left_of_the_metadata_is_ignored() -> None:
+    """PAY-003."""
+    block = codec.encode_open(0, 0, SUBJECT, [(b"k", b"v")])
+    longer = (len(block) - 4 + 5).to_bytes(4, "big") + block[4:] + b"later"
+    wire = worker()
+    wire.send(request(1, 0, longer + b"body", META | END_STREAM))
+    event = wire.one(RequestReceived)
+    assert (event.headers, event.data) == ([(b"k", b"v")], b"body")
+
+
+def test_what_was_announced_is_accepted() -> None:
+    """SET-004: a hundred requests at the same time, and a frame of exactly MAX_FRAME_SIZE."""
+    wire = worker(max_concurrent_requests=100, max_frame_size=16_384)
+    wire.send(*[opening(n, end=False) for n in range(1, 101)])
+    wire.send(request(1, 1, bytes(16_384)))
+    assert len(wire.events(RequestReceived)) == 100
+    assert len(wire.one(MessageReceived).data) == 16_384
+    wire.send(request(1, 2, bytes(16_385)))
+    wire.assert_violation(ErrorCode.FRAME_SIZE_ERROR, "FRM-003")
+
+
+@pytest.mark.parametrize("announced", [b"18446744073709551615", b"-1", b"soon"])
+def test_a_content_length_is_a_hint(announced: bytes) -> None:
+    """OBS-003: whatever it announces, memory follows what arrives."""
+    wire = worker()
+    tracemalloc.start()
+    wire.send(opening(1, b"ab", end=False, more=True, headers=[(b"content-length", announced)]))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 100_000
+    wire.send(request(1, 1, b"c", END_STREAM))
+    assert wire.one(MessageReceived).data == b"abc"
+
+
+def test_a_client_that_comes_back_starts_clean() -> None:
+    """REC-009."""
+    statistics = Statistics()
+    first = worker(statistics=statistics)
+    first.send(opening(1), opening(2))
+    first.core.finish(rid(2))
+    first.pull()
+    first.core.receive_eof(0.0)
+    first.core.fail(rid(1), ErrorCode.CANCELLED)
+    assert statistics.active == first.core.open_requests == first.core.buffered_bytes == 0
+    second = worker(statistics=statistics)
+    second.send(opening(2), opening(1))
+    assert [(e.request_id, e.ordinal) for e in second.events(RequestReceived)] == [
+        (rid(2), 1),
+        (rid(1), 2),
+    ]

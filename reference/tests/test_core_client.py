@@ -616,3 +616,28 @@ def test_leaving_at_once() -> None:
     wire.core.close(0.0)
     wire.core.goaway()
     assert wire.pull() == []
+
+
+@pytest.mark.parametrize("code", [ErrorCode.INTERNAL_ERROR, 0x10C, 0xFFFF, 0x8000_0001])
+def test_an_unknown_code_in_an_error_body_fails_its_request_only(code: int) -> None:
+    """PAY-008: the code of a connection is unknown there as well."""
+    wire = client()
+    request_id = wire.core.open(b"a", now=0.0, data=b"")
+    wire.pull()
+    wire.send(failure(request_id, 0, code))
+    event = wire.one(ResponseFailed)
+    assert (event.outcome, event.code, event.local) == (Outcome.FAILED, code, False)
+    assert wire.core.accepting
+
+
+@pytest.mark.parametrize("code", [0x09, 0x77, 0x0A0A, ErrorCode.CANCELLED, 0xFFFF_FFFF])
+def test_an_unknown_code_in_a_goaway_ends_the_connection_like_any_other(code: int) -> None:
+    """PAY-008."""
+    wire = client()
+    request_id = wire.core.open(b"a", now=0.0, data=b"")
+    wire.pull()
+    wire.send(codec.encode_goaway(code, 1, 0, b""))
+    wire.advance(1.0)
+    event = wire.one(ResponseFailed)
+    assert (event.request_id, event.outcome, event.code) == (request_id, Outcome.AMBIGUOUS, code)
+    assert wire.core.close_action is CloseAction.CLOSE

@@ -242,6 +242,7 @@ def test_malformed_metadata_is_an_error_even_while_draining() -> None:
     ],
 )
 def test_what_is_ignored(frame: bytes) -> None:
+    """FRM-005, RID-003, FLW-003: ignored, but counted."""
     wire = worker()
     kinds = [f[0] for f in wire.send(frame, PING)]
     assert kinds[-1] == codec.PONG
@@ -357,6 +358,7 @@ def test_octet_by_octet_and_with_a_fragment_behind() -> None:
 
 @given(st.lists(st.integers(1, len(CONVERSATION) - 1), max_size=12))
 def test_any_pieces_have_the_same_effect(cuts: list[int]) -> None:
+    """FRM-011."""
     wire = hear(CONVERSATION, cuts)
     assert wire.seen == WHOLE.seen
     assert wire.octets == WHOLE.octets

@@ -58,6 +58,7 @@ def test_worker_closes_without_an_octet_on_other_protocols(first: bytes) -> None
 
 @pytest.mark.parametrize("octets", [offer(1, 1), offer(200, 1), offer(255, 0)])
 def test_worker_selects_its_version(octets: bytes) -> None:
+    """HSK-003."""
     wire = worker(shake=False)
     wire.send(octets)
     assert wire.preface == encode_preface(1, 1)
@@ -122,6 +123,7 @@ def test_client_without_a_preface_knows_nothing(how: str) -> None:
 
 
 def test_client_sends_preface_settings_and_requests_at_once() -> None:
+    """HSK-001."""
     wire = client(shake=False)
     wire.core.open(b"a", now=0.0, data=b"x")
     wire.pull()
@@ -130,6 +132,7 @@ def test_client_sends_preface_settings_and_requests_at_once() -> None:
 
 
 def test_worker_serves_requests_right_behind_the_settings() -> None:
+    """HSK-009."""
     wire = worker(shake=False)
     wire.send(PREFACE, settings_frame(), opening(1, b"hi"))
     assert wire.one(RequestReceived).data == b"hi"
@@ -221,6 +224,7 @@ def test_client_names_the_timeout_after_a_preface() -> None:
 
 
 def test_connection_limit() -> None:
+    """HSK-011."""
     wire = worker(shake=False, admit=lambda: False)
     wire.send(PREFACE[:15])
     assert wire.octets == b""
@@ -248,6 +252,7 @@ def test_client_refused_by_the_connection_limit() -> None:
 
 
 def test_each_side_greases_its_settings() -> None:
+    """FRM-012."""
     for wire in (worker(), client()):
         pairs = codec.decode_settings(wire.frames[0][4]).settings
         assert [n for n, _ in pairs if n & 0x0F0F == 0x0A0A and n >> 12 == n >> 4 & 0xF]
@@ -257,9 +262,18 @@ def test_each_side_greases_its_settings() -> None:
 
 
 def test_the_id_is_opaque() -> None:
+    """FRM-009."""
     wire = worker()
     wire.send(opening(1), opening(2**128 - 2))
     assert [event.request_id for event in wire.events(RequestReceived)] == [
         rid(1),
         rid(2**128 - 2),
     ]
+
+
+@pytest.mark.parametrize("sent", [[], [PREFACE[:15]], [PREFACE], [PREFACE, settings_frame()[:9]]])
+def test_an_unfinished_handshake_waits_for_one_timer(sent: list[bytes]) -> None:
+    """DOS-004: nothing wakes up for it before its time is over."""
+    wire = worker(shake=False)
+    wire.send(*sent)
+    assert wire.core.next_timeout() == 5.0

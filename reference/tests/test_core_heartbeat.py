@@ -37,7 +37,7 @@ def test_a_busy_side_sends_no_ping() -> None:
 
 
 def test_pings_go_on_without_pongs() -> None:
-    """More than 8 unanswered are allowed when silence would be the alternative (HBT-007)."""
+    """HBT-005; more than 8 are allowed when silence would be the alternative (HBT-007)."""
     wire = client(idle_timeout_ms=600_000, peer={"idle_timeout_ms": 400})
     assert len(pings(wire.advance(5.0))) >= 20
     assert wire.core.close_action is CloseAction.NONE

@@ -34,6 +34,7 @@ NO_META = codec.encode_response_meta([])
     ],
 )
 def test_what_an_open_carries(flags: int, body: bytes, data: bytes | None, ended: bool) -> None:
+    """MSG-002."""
     wire = worker()
     wire.send(opening(1, body, end=bool(flags & END_STREAM), more=bool(flags & MORE)))
     event = wire.one(RequestReceived)
@@ -53,6 +54,7 @@ def test_what_an_open_carries(flags: int, body: bytes, data: bytes | None, ended
 def test_what_a_later_request_frame_carries(
     flags: int, body: bytes, messages: list[tuple[bytes, bool]], finished: bool
 ) -> None:
+    """MSG-002."""
     wire = worker()
     wire.send(opening(1, end=False), request(1, 1, body, flags))
     assert [(e.data, e.ended) for e in wire.events(MessageReceived)] == messages
@@ -76,6 +78,7 @@ def test_what_a_later_request_frame_carries(
 def test_what_the_first_response_carries(
     flags: int, body: bytes, messages: list[tuple[bytes, bool]], headers: int, finished: bool
 ) -> None:
+    """MSG-002."""
     wire = client()
     request_id = wire.core.open(b"a", now=0.0, data=b"")
     wire.pull()
@@ -191,6 +194,7 @@ def test_client_kills_a_response_that_is_too_large(end: int) -> None:
 
 
 def test_an_error_terminal_leaves_a_message_incomplete() -> None:
+    """MSG-004."""
     wire = client()
     request_id = wire.core.open(b"a", now=0.0, data=b"")
     wire.pull()
@@ -202,3 +206,30 @@ def test_an_error_terminal_leaves_a_message_incomplete() -> None:
     )
     assert [e.data for e in wire.events(MessageReceived)] == [b"one"]
     assert wire.one(ResponseFailed).messages == 1
+
+
+def test_requests_interleave_in_the_middle_of_messages() -> None:
+    """FAI-003, at a worker."""
+    wire = worker()
+    wire.send(opening(1, b"a", end=False, more=True), opening(2, b"A", end=False, more=True))
+    for seq in range(1, 4):
+        wire.send(request(1, seq, b"b", MORE), request(2, seq, b"B", MORE))
+    wire.send(request(2, 4, b"C", END_STREAM), request(1, 4, b"c", END_STREAM))
+    assert [(e.request_id, e.data) for e in wire.events(MessageReceived)] == [
+        (rid(2), b"ABBBC"),
+        (rid(1), b"abbbc"),
+    ]
+
+
+def test_responses_interleave_in_the_middle_of_messages() -> None:
+    """FAI-003, at a client."""
+    wire = client()
+    first, second = (wire.core.open(b"a", now=0.0, data=b"") for _ in range(2))
+    wire.pull()
+    for seq in range(3):
+        wire.send(response(first, seq, b"x", MORE), response(second, seq, b"y", MORE))
+    wire.send(response(second, 3, b"", END_STREAM), response(first, 3, b"", END_STREAM))
+    assert [(e.request_id, e.data) for e in wire.events(MessageReceived)] == [
+        (second, b"yyy"),
+        (first, b"xxx"),
+    ]

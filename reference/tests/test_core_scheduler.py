@@ -65,6 +65,7 @@ def test_the_peer_s_frame_size_binds_below_the_quantum() -> None:
 
 
 def test_a_batch_is_bounded_and_the_order_goes_on() -> None:
+    """FAI-006."""
     bench = Bench()
     for number in (1, 2, 3):
         bench.stream(number, bytes(40_000), bytes(40_000))

@@ -148,6 +148,7 @@ def test_a_handler_ends_once() -> None:
 
 
 def test_the_handler_starts_before_the_request_ends() -> None:
+    """STM-004."""
     wire = worker()
     wire.send(opening(1, end=False))
     core = wire.core
@@ -407,6 +408,7 @@ def test_stalled_streams_leave_half_of_the_connection() -> None:
 
 
 def test_discarded_cost_is_returned() -> None:
+    """FLW-008."""
     wire = worker(connection_window=1 << 20, initial_stream_window=65_536)
     for number in range(1, 100):
         wire.send(
@@ -422,6 +424,7 @@ def test_discarded_cost_is_returned() -> None:
 
 
 def test_a_slow_consumer_is_ended() -> None:
+    """FLW-013."""
     wire = worker(peer=SMALL | {"idle_timeout_ms": 600_000}, slow_consumer=5.0,
                   idle_timeout_ms=600_000)  # fmt: skip
     wire.send(opening(1))
@@ -452,6 +455,7 @@ def test_waiting_for_the_connection_s_window_is_slow_too() -> None:
 
 
 def test_stop_is_passed_on_once() -> None:
+    """CAN-005."""
     wire = worker()
     wire.send(opening(1), codec.encode_stop(rid(1), 7), codec.encode_stop(rid(1), 8))
     assert wire.one(StopReceived).reason == 7
@@ -615,6 +619,7 @@ def test_every_handler_is_cancelled_when_the_connection_ends(how: str) -> None:
 
 
 def test_drain_lets_requests_run_and_closes_behind_the_last() -> None:
+    """CLS-003, CLS-004, CLS-005."""
     wire = worker()
     wire.send(opening(1, end=False))
     wire.core.drain(1_000, 0.0)
@@ -750,3 +755,15 @@ def test_exhausted_sequence_numbers_end_the_request() -> None:
     assert wire.one(HandlerCancelled).reason is CancelReason.INTERNAL
     assert core.open_requests == 1
     assert not core._requests
+
+
+def test_no_number_of_kills_closes_a_connection() -> None:
+    """CAN-006: rapid reset costs its sender more than it costs the worker."""
+    wire = worker()
+    for number in range(1, 20_001):
+        wire.send(opening(number), codec.encode_kill(rid(number), 0))
+        wire.core.fail(rid(number), ErrorCode.CANCELLED)
+    wire.pull()
+    assert [frame[0] for frame in wire.send(PING)] == [codec.PONG]
+    assert wire.core.statistics.peak == 1
+    assert wire.core.open_requests == wire.core.buffered_bytes == 0

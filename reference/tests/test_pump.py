@@ -189,6 +189,8 @@ async def test_answers_to_one_segment_leave_in_one_write() -> None:
 
 
 async def test_what_an_event_causes_leaves_in_the_same_turn() -> None:
+    """FAI-004."""
+
     def answer(event: Event) -> None:
         if isinstance(event, RequestReceived):
             assert isinstance(driven.core, WorkerConnection)

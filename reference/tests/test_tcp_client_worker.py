@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
+import sys
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
@@ -20,6 +21,7 @@ from io_harness import (
 )
 from muxwire import Outcome, Request
 from muxwire.tcp.address import parse
+from muxwire.tcp.pump import Pump
 
 pytestmark = pytest.mark.usefixtures("each_loop")
 
@@ -564,6 +566,7 @@ async def test_a_request_killed_before_it_is_written_is_never_sent() -> None:
 
 
 async def test_a_kill_stops_the_handler_and_the_stream() -> None:
+    """CAN-003."""
     gate = Gate()
     async with connected({"gate": gate.stream}) as (client, worker):
         stream = client.stream("gate", b"")
@@ -1040,3 +1043,64 @@ async def test_a_request_that_is_given_up_waits_for_no_connection() -> None:
             await anext(stream)
         assert client.open_requests == 0
         await client.close()
+
+
+# -- the sockets and the defaults ------------------------------------------------------------------
+
+
+async def test_small_frames_do_not_wait_in_the_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
+    """FAI-004, FAI-005: on both sides."""
+    transports: list[asyncio.Transport] = []
+    take = Pump.connection_made
+
+    def noted(pump: Pump, transport: asyncio.Transport) -> None:
+        transports.append(transport)
+        take(pump, transport)
+
+    monkeypatch.setattr(Pump, "connection_made", noted)
+    async with connected({"echo": echo}) as (client, _):
+        assert await client.call("echo", b"hi") == b"hi"
+        assert len(transports) == 2
+        for transport in transports:
+            sock = transport.get_extra_info("socket")
+            assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+            if sys.platform == "linux":
+                assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT) == 131_072
+
+
+PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+
+
+@pytest.mark.parametrize(
+    "context",
+    [
+        [("traceparent", PARENT), ("tracestate", "a=1,b@c=2"), ("baggage", "k=v;p")],
+        [("tracestate", "state without a parent")],
+        [("traceparent", "ff-" + PARENT[3:])],
+        [("traceparent", "00-" + "0" * 32 + PARENT[35:])],
+        [("traceparent", "\N{SNOWMAN}" * 100), ("tracestate", "")],
+        [],
+    ],
+)
+async def test_trace_context_reaches_the_handler_as_it_was_sent(
+    context: list[tuple[str, str]],
+) -> None:
+    """OBS-001, OBS-002: valid, invalid or absent, it is the handler's and fails nothing."""
+    seen: list[list[tuple[str, str]]] = []
+
+    async def note(request: Request) -> bytes:
+        seen.append([pair for pair in request.headers if pair[0] != "request-id"])
+        return b"ok"
+
+    async with connected({"note": note}) as (client, _):
+        assert await client.call("note", headers=context) == b"ok"
+    assert seen == [context]
+
+
+async def test_a_worker_is_private_and_has_no_conformance_subjects_by_default() -> None:
+    """SEC-003."""
+    async with connected({"echo": echo}) as (client, worker):
+        assert {parse(address)[0] for address in worker.addresses} == {"127.0.0.1"}
+        for subject in ("echo", "stats", "info", "drain"):
+            with pytest.raises(muxwire.NotFound):
+                await client.call(f"conformance.{subject}")

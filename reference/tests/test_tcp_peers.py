@@ -525,6 +525,7 @@ async def test_a_worker_that_does_not_read_does_not_hold_a_closing_client() -> N
 
 
 async def test_an_unknown_code_is_kept() -> None:
+    """PAY-008."""
     async with impostor() as (client, peer):
         call = asyncio.ensure_future(client.call("any"))
         (request_id,) = await sent_to(peer, 1)

@@ -114,6 +114,7 @@ async def test_a_request_without_a_connection_was_not_sent() -> None:
 
 @recovery
 async def test_an_idempotent_request_moves_to_another_worker() -> None:
+    """REC-008."""
     begun = asyncio.Event()
 
     async def stuck(request: Request) -> bytes:
@@ -185,6 +186,7 @@ async def test_a_stream_that_has_begun_is_partial() -> None:
 
 @recovery
 async def test_a_retry_has_a_new_id_its_number_and_the_same_request_id() -> None:
+    """REC-007."""
     seen: list[tuple[bytes, dict[str, str]]] = []
 
     async def twice(request: Request) -> bytes:
@@ -310,6 +312,7 @@ async def test_an_unknown_subject_is_asked_of_every_worker_once() -> None:
 
 @recovery
 async def test_connections_are_shared_by_load() -> None:
+    """REC-010."""
     release = asyncio.Event()
 
     async def hold(request: Request) -> bytes:

@@ -217,11 +217,11 @@ def decode_wch_preface(data: bytes) -> WchPreface:
 
 
 class FrameDecoder:
-    """Turn octets into frames, whatever the pieces they arrive in.
+    """Turn octets into frames, whatever the pieces they arrive in (FRM-001, FRM-011).
 
     It makes every check that a header alone decides, in the order of the specification, and
     refuses a frame before its payload has arrived. Memory grows with the octets received, never
-    with a declared length.
+    with a declared length. Of a request id it knows all zeros and all ones only (FRM-009).
 
     Args:
         receiver: WORKER, CLIENT, WCH_WORKER or WCH_ROUTER: whose input this is.
@@ -545,7 +545,7 @@ def decode_open(payload: bytes, max_metadata_size: int) -> Open:
         value = payload[at:value_end]
         at = value_end
         headers.append((key, value))
-    at = metadata_end
+    at = metadata_end  # PAY-003: whatever is left of it
     body = payload[at:size]
     if not (1 <= len(subject) <= 255 and _SUBJECT(subject)):
         raise ProtocolViolation(*_PAY_004_INVALID_ARGUMENT, f"metadata.subject of {len(subject)} octets")
@@ -667,7 +667,7 @@ def decode_response_meta(payload: bytes, max_metadata_size: int) -> ResponseMeta
         value = payload[at:value_end]
         at = value_end
         headers.append((key, value))
-    at = metadata_end
+    at = metadata_end  # PAY-003: whatever is left of it
     body = payload[at:size]
     for key, value in headers:
         if not (1 <= len(key) <= 64 and _KEY(key)):

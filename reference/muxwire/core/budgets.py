@@ -1,7 +1,8 @@
 """Token buckets against frames that are harmless one by one (DOS-001).
 
 Rules of this file: a bucket holds four times what must be tolerated, which is well below what must
-be acted upon, so no clock difference turns a correct peer into an attacker.
+be acted upon, so no clock difference turns a correct peer into an attacker.  STOP and KILL have
+no budget: a place stays taken until its handler ends, which is bound enough (CAN-006, DOS-003).
 """
 
 from __future__ import annotations

@@ -2,7 +2,8 @@
 
 Rules of this file: octets up to the end of the preface come here, everything later goes to the
 frame decoder.  The magic is compared as it arrives, so wrong octets are refused at the first
-difference (HSK-002).  A refusal is not an error of the peer; it is an answer.
+difference (HSK-002).  A refusal is not an error of the peer; it is an answer.  Only SETTINGS are
+waited for: requests behind them are served before the peer's SETTINGS_ACK (HSK-009).
 """
 
 from __future__ import annotations

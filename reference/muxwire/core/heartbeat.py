@@ -2,7 +2,8 @@
 
 Rules of this file: four clocks.  Silence of the peer (HBT-003), a frame that does not end
 (FRM-013), our own silence (HBT-001), and octets that the kernel does not take (HBT-006).  A PING
-carries its number, so the PONG of one answers all before it and no list is kept (HBT-007).
+carries its number, so the PONG of one answers all before it and no list is kept (HBT-007).  No
+clock waits for a PONG (HBT-005).
 """
 
 from __future__ import annotations

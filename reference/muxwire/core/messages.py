@@ -31,7 +31,10 @@ def response_is_silent(flags: int) -> bool:
 
 
 class Reassembly:
-    """The message that is arriving on one stream direction."""
+    """The message that is arriving on one stream direction; no part of it is delivered (MSG-004).
+
+    It grows with the octets received, whatever a content-length announces (OBS-003).
+    """
 
     __slots__ = ("_chunks", "_size")
 

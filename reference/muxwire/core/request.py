@@ -63,6 +63,7 @@ class Request:
         queue: What we still have to send.
         awaited: The application waits for a message (FLW-007).
         chunk_cost: Cost of the arriving message that has not been given back.
+        reassembly: The message that is arriving; each request has its own (FAI-003).
         blocked_since: When its own window began to block what it has to send, or None.
         deadline: Timer of the request's timeout or of its KILL.
     """

@@ -16,7 +16,10 @@ from muxwire.errors import InvalidArgument, ProtocolViolation
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """What one side accepts.  Field names are the registry names in lower case."""
+    """What one side accepts.  Field names are the registry names in lower case.
+
+    The least value of MAX_CONCURRENT_REQUESTS is what makes a worker serve 100 at once (SET-004).
+    """
 
     max_frame_size: int
     max_concurrent_requests: int

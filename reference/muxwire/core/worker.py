@@ -331,7 +331,7 @@ class WorkerConnection(Connection[WorkerRequest]):
             )
         message = self._assemble(request, flags, verdict.body, cost, silent=open_is_silent(flags))
         data, owed = message or (None, 0)
-        self._events.append(
+        self._events.append(  # STM-004: now, and not when the request has ended
             RequestReceived(
                 request_id=request_id,
                 ordinal=request.ordinal,
@@ -580,7 +580,7 @@ class WorkerConnection(Connection[WorkerRequest]):
             request.step(IN_LOST)
             self.counters.request_ended(request.subject, LOST)
             self._cancel(request, CancelReason.CONNECTION_LOST)
-            if request.running:
+            if request.running:  # REC-009: until it ends, and then nothing is left of it
                 self._orphans[request.request_id] = request
         return lost
 

@@ -2,8 +2,8 @@
 
 Rules of this file: it is the only code that touches a transport.  It decides nothing; the core says
 what to write, when to wake it and how to close.  Output of one turn of the loop leaves in few
-writes: one at its end, and one whenever FLUSH calls have queued some, so that the peer starts
-early.  Reading never waits for writing (FLW-011).  A fault of ours resets the
+writes of 64 KiB (FAI-006): at its end, or as soon as FLUSH calls have queued some, so that the peer
+starts early (FAI-004).  Reading never waits for writing (FLW-011).  A fault of ours resets the
 connection; it never leaves one behind that does nothing.
 """
 

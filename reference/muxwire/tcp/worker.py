@@ -176,6 +176,7 @@ class Worker:
     # -- connections
 
     def _accept(self, tls: ssl.SSLContext | None) -> asyncio.Protocol:
+        """Make what drives a new socket; its handshake is worked on when octets come (DOS-004)."""
         self.counters.opened += 1
         served = _Served(self)
         self._connections.add(served)

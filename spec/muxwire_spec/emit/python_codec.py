@@ -305,11 +305,11 @@ def _preface(spec: ir.Spec, shared: _Shared) -> str:
 
 _DECODER = '''
 class FrameDecoder:
-    """Turn octets into frames, whatever the pieces they arrive in.
+    """Turn octets into frames, whatever the pieces they arrive in (FRM-001, FRM-011).
 
     It makes every check that a header alone decides, in the order of the specification, and
     refuses a frame before its payload has arrived. Memory grows with the octets received, never
-    with a declared length.
+    with a declared length. Of a request id it knows all zeros and all ones only (FRM-009).
 
     Args:
         receiver: WORKER, CLIENT, WCH_WORKER or WCH_ROUTER: whose input this is.
@@ -613,10 +613,11 @@ class _Decode:
         self.put(indent(self.short(path), 1))
         if isinstance(node, ir.Nested):
             self.layout(node.body, f"{name}_end", f"{path}.")
+            self.put(f"at = {name}_end  # PAY-003: whatever is left of it")
         else:
             self.put(f"{name} = payload[at:{name}_end]")
             self.content(node, name, path)
-        self.put(f"at = {name}_end")
+            self.put(f"at = {name}_end")
 
     def listed(self, node: ir.Listed, name: str, end: str, path: str) -> None:
         names = [item.name for item in node.item.fields]
