@@ -13,6 +13,8 @@ from muxwire.errors import InvalidArgument
     [
         {"handshake_timeout": 0.9},
         {"handshake_timeout": 15.1},
+        {"connect_timeout": 0.0},
+        {"connect_timeout": 15.1},
         {"linger": 0.0},
         {"linger": 1.1},
         {"kill_deadline": 1.0},

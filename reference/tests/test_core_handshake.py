@@ -16,7 +16,7 @@ def offer(high: int, low: int, header_size: int = 32) -> bytes:
 
 def test_a_preface_may_come_in_any_pieces() -> None:
     for cut in range(17):
-        handshake = Handshake(5.0)
+        handshake = Handshake(5.0, 5.0)
         rest = handshake.feed(PREFACE[:cut]) if cut else None
         rest = handshake.feed(PREFACE[cut:] + b"more") if rest is None else rest + b"more"
         assert rest == b"more"
@@ -25,7 +25,7 @@ def test_a_preface_may_come_in_any_pieces() -> None:
 
 @pytest.mark.parametrize("at", range(8))
 def test_the_first_wrong_octet_is_enough(at: int) -> None:
-    handshake = Handshake(5.0)
+    handshake = Handshake(5.0, 5.0)
     handshake.feed(codec.MAGIC[:at])
     with pytest.raises(ProtocolViolation, match="HSK-002"):
         handshake.feed(bytes([codec.MAGIC[at] ^ 1]))
@@ -214,6 +214,20 @@ def test_dribbling_does_not_extend_the_handshake() -> None:
         wire.send(bytes([octet]))
         wire.advance(1.0)
     assert wire.ended.requirement == "HSK-008"
+
+
+@pytest.mark.parametrize("sent", [b"", PREFACE[:15]])
+def test_client_gives_a_dial_without_a_preface_up_earlier(sent: bytes) -> None:
+    wire = client(shake=False, connect_timeout=0.5)
+    if sent:
+        wire.send(sent)
+    wire.advance(0.5)
+    assert wire.goaway is None
+    assert wire.core.close_action is CloseAction.CLOSE
+    wire = client(shake=False, connect_timeout=0.5)
+    wire.send(PREFACE)
+    wire.advance(4.9)
+    assert wire.core.close_action is CloseAction.NONE
 
 
 def test_client_names_the_timeout_after_a_preface() -> None:

@@ -28,6 +28,7 @@ class Config:
     Attributes:
         settings: What this side announces, and so accepts.
         handshake_timeout: Until the peer's SETTINGS_ACK, from the dial or the accept (HSK-008).
+        connect_timeout: At a client, until the worker's preface, from the dial (HSK-010).
         linger: How long input is discarded after an error GOAWAY or a drain (CLS-002).
         kill_deadline: A handler that has not ended so long after a KILL gets its terminal anyway
             (CAN-001 allows one second in all).
@@ -45,6 +46,7 @@ class Config:
 
     settings: Settings = field(default_factory=Settings.recommended)
     handshake_timeout: float = HANDSHAKE_TIMEOUT_MS / 1000
+    connect_timeout: float = HANDSHAKE_TIMEOUT_MS / 1000
     linger: float = LINGER_MS / 1000
     kill_deadline: float = KILL_DEADLINE_MS / 2000
     slow_consumer: float = SLOW_CONSUMER_MS / 1000
@@ -58,6 +60,8 @@ class Config:
         self.settings.check()
         if not 1.0 <= self.handshake_timeout <= 15.0:
             raise InvalidArgument("handshake_timeout is outside 1 to 15 seconds")
+        if not 0.0 < self.connect_timeout <= 15.0:
+            raise InvalidArgument("connect_timeout is outside 0 to 15 seconds")
         if not 0.0 < self.linger <= LINGER_MS / 1000:
             raise InvalidArgument("linger is outside 0 to 1 second")
         if not 0.0 < self.kill_deadline < KILL_DEADLINE_MS / 1000:

@@ -82,7 +82,10 @@ class Connection(ABC, Generic[R]):
         self._events: list[Event] = []
         self._requests: dict[bytes, R] = {}
         self._credit_due: list[R] = []
-        self._handshake = Handshake(now + config.handshake_timeout)
+        first, whole = config.connect_timeout, config.handshake_timeout
+        self._handshake = Handshake(
+            now + whole, now + (first if self.role == codec.CLIENT else whole)
+        )
         self._decoder = codec.FrameDecoder(self.role, own.max_frame_size)
         self._heartbeat = Heartbeat(own.idle_timeout_ms / 1000, now)
         self._budgets = Budgets(own.idle_timeout_ms, now)

@@ -27,17 +27,18 @@ class Handshake:
         preface: The peer's preface, once complete.
         settings: Its SETTINGS have arrived.
         acknowledged: Its SETTINGS_ACK has arrived.
-        deadline: When all of it must be there (HSK-008).
+        deadline: When all of it must be there (HSK-008), or first the preface (HSK-010).
     """
 
-    __slots__ = ("_octets", "acknowledged", "deadline", "preface", "settings")
+    __slots__ = ("_octets", "_whole", "acknowledged", "deadline", "preface", "settings")
 
-    def __init__(self, deadline: float) -> None:
+    def __init__(self, deadline: float, preface_deadline: float) -> None:
         self._octets = b""
+        self._whole = deadline
         self.preface: Preface | None = None
         self.settings = False
         self.acknowledged = False
-        self.deadline = deadline
+        self.deadline = min(preface_deadline, deadline)
 
     @property
     def complete(self) -> bool:
@@ -61,6 +62,7 @@ class Handshake:
         if len(octets) < PREFACE_SIZE:
             return None
         self.preface = decode_preface(octets)
+        self.deadline = self._whole
         return rest
 
     def offered_is_served(self) -> bool:

@@ -103,7 +103,8 @@ class Session:
         try:
             config = Config(
                 settings=settings or Settings.recommended(),
-                handshake_timeout=connect_timeout_ms / 1000,
+                connect_timeout=connect_timeout_ms / 1000,
+                handshake_timeout=max(1.0, connect_timeout_ms / 1000),
             )
             self._client = Client(
                 tuple(targets),

@@ -61,13 +61,14 @@ async def dial(link: Link, tls: ssl.SSLContext | None = None) -> None:
     """
     target, config, counters = link.target, link.core.config, link.core.counters
     host, port = parse(target)
+    limit = min(config.connect_timeout, config.handshake_timeout)
     loop = asyncio.get_running_loop()
     try:
-        async with asyncio.timeout(config.handshake_timeout):
+        async with asyncio.timeout(limit):
             await loop.create_connection(lambda: link.protocol(tls, host), host, port)
     except TimeoutError:
         counters.failures["dial"] += 1
-        reason = f"no connection within {config.handshake_timeout:g} s"
+        reason = f"no connection within {limit:g} s"
         link.observe(_dial_failed(reason, by_peer=False))
         raise DialFailed(f"{target}: {reason}") from None
     except OSError as error:
