@@ -84,6 +84,11 @@ class Listener:
             link.context = context
             context.connections.append(link)
 
+    def forget(self) -> None:
+        """Close the connections that wait."""
+        while self.waiting:
+            self.waiting.popleft().transport.close()
+
     async def accept(self, seconds: float | None) -> Link | None:
         """Return the next connection, None if none comes in time."""
         loop = asyncio.get_running_loop()
@@ -145,13 +150,20 @@ class Bench:
         finally:
             await self.abandon()
 
-    async def abandon(self) -> None:
-        """End everything at once."""
-        if self.listener is not None:
-            self.listener.close()
-        driver, self.driver, self.listener = self.driver, None, None
+    async def end_driver(self) -> None:
+        """End the driver at once, and forget the connections that nobody accepted."""
+        driver, self.driver = self.driver, None
         if driver is not None:
             await driver.kill()
+        if self.listener is not None:
+            self.listener.forget()
+
+    async def abandon(self) -> None:
+        """End everything at once."""
+        await self.end_driver()
+        if self.listener is not None:
+            self.listener.close()
+            self.listener = None
 
 
 class Call:
@@ -347,7 +359,7 @@ class ClientContext(CaseContext):
             self._said = bench.driver.transcript
             self._first_event = len(bench.driver.events)
             return
-        await bench.abandon()
+        await bench.end_driver()
         bench.members = members
         slack = self.patience.slack
         address = self.listener.address

@@ -41,7 +41,7 @@ class Link(Conversation):
         self.exchanges: dict[bytes, Exchange] = {}
         self.sent_cost = 0
         self.send_limit = self.peer_settings["CONNECTION_WINDOW"]
-        self._untaken: deque[Exchange] = deque()
+        self.untaken: deque[Exchange] = deque()
 
     # -- what comes in ---------------------------------------------------------------------
 
@@ -61,7 +61,7 @@ class Link(Conversation):
         if exchange is None:
             exchange = Exchange(self, frame, len(self.exchanges) + 1)
             self.exchanges[frame.request_id] = exchange
-            self._untaken.append(exchange)
+            self.untaken.append(exchange)
         exchange.receive(frame)
         if self.auto_credit and frame.cost and self._outgoing.between_frames:
             self._give_credit(exchange)
@@ -160,13 +160,13 @@ class Link(Conversation):
         """
 
         def found() -> Exchange | None:
-            return next((one for one in self._untaken if where(one)), None)
+            return next((one for one in self.untaken if where(one)), None)
 
         await self.wait_for(lambda: found() is not None, within)
         exchange = found()
         if exchange is None:
             self.fail(check, "an OPEN of the client")
-        self._untaken.remove(exchange)
+        self.untaken.remove(exchange)
         self.hold(check)
         return exchange
 
