@@ -120,6 +120,9 @@ def add_output(parser: argparse.ArgumentParser) -> None:
         help="write a Markdown report (it is also appended to $GITHUB_STEP_SUMMARY)",
     )
     group.add_argument(
+        "--html", type=Path, metavar="FILE", help="write one HTML page that needs no network"
+    )
+    group.add_argument(
         "--badge", type=Path, metavar="FILE", help="write JSON for a shields.io badge"
     )
     group.add_argument(
@@ -138,6 +141,7 @@ def report_files(arguments: argparse.Namespace) -> Files:
         junit=arguments.junit,
         markdown=arguments.markdown,
         step_summary=Path(step_summary) if step_summary else None,
+        html=arguments.html,
         badge=arguments.badge,
     )
 

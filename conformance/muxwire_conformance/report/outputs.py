@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from muxwire_conformance.report.badge import BadgeReport
+from muxwire_conformance.report.html import HtmlReport
 from muxwire_conformance.report.json import JsonReport
 from muxwire_conformance.report.jsonl import JsonLinesReport
 from muxwire_conformance.report.junit import JunitReport
@@ -56,6 +57,7 @@ class Files:
     junit: Path | None = None
     markdown: Path | None = None
     step_summary: Path | None = None
+    html: Path | None = None
     badge: Path | None = None
 
 
@@ -89,6 +91,7 @@ class Reports:
             "junit": JunitReport,
             "markdown": MarkdownReport,
             "step_summary": StepSummary,
+            "html": HtmlReport,
             "badge": BadgeReport,
         }
         for name in (field.name for field in fields(files)):

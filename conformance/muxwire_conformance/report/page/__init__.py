@@ -1,0 +1,1 @@
+"""The files of the HTML report: template, style and scripts."""
