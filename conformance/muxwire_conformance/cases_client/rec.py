@@ -430,32 +430,44 @@ async def highest_class(ctx: ClientContext) -> None:
     features=["timing", "connections"],
 )
 async def backoff(ctx: ClientContext) -> None:
-    """The delays between dials are uniform below 20 ms x 2^n, n counting from 0."""
-    base, dials = 0.02, 6
+    """After a healthy connection the delays are uniform below 20 ms x 2^n, n counting from 0."""
+    base, dials = 0.02, 7
     listeners = [Listener(ctx) for _ in range(4)]
-    for listener in listeners:
-        listener.hang_up = True
     await ctx.start(
         addrs=[str(listener.address) for listener in listeners],
         timing={"backoff_base_ms": 20, "backoff_cap_ms": 10_000},
     )
+    links = [await ctx.accept(listener=listener) for listener in listeners]
+    for link in links:
+        await link.handshake()
+    await ctx.driver_until(lambda: len(ctx.events("connected")) == len(links))
+    calls = [ctx.request(b"x") for _ in links]
+    for link in links:  # the terminal of a request makes a connection healthy
+        (await link.take()).answer()
+    for call in calls:
+        await call.succeeds([])
+    cut_at = []
+    for link, listener in zip(links, listeners, strict=True):
+        listener.hang_up = True
+        cut_at.append(time.monotonic())
+        await link.cut()
     for listener in listeners:
-        if not await listener.dials(dials + 1, base * 2**dials + 6.0):
-            ctx.unprepared(f"{dials + 1} dials", len(listener.accepted_at))
+        if not await listener.dials(1 + dials, base * 2**dials + 6.0):
+            ctx.unprepared(f"{dials} redials", len(listener.accepted_at) - 1)
         listener.close()
     slack = 0.1 + ctx.patience.slack
     ratios: list[float] = []
     total = 0.0
-    for listener in listeners:
-        for n, (before, after) in enumerate(itertools.pairwise(listener.accepted_at[: dials + 1])):
-            gap = after - before
-            expected = f"at most {base * 2**n:.2f} s before redial {n + 1}"
-            ctx.check(
-                "bounds", gap <= base * 2**n + slack, expected=expected, actual=f"{gap:.2f} s"
-            )
+    for listener, cut in zip(listeners, cut_at, strict=True):
+        for n, (before, after) in enumerate(
+            itertools.pairwise([cut, *listener.accepted_at[1 : 1 + dials]])
+        ):
+            gap, bound = after - before, base * 2**n
+            expected = f"at most {bound:.2f} s before redial {n + 1}"
+            ctx.check("bounds", gap <= bound + slack, expected=expected, actual=f"{gap:.2f} s")
             total += gap
             if n >= 3:
-                ratios.append(gap / (base * 2**n))
+                ratios.append(gap / bound)
     most = len(listeners) * base * (2**dials - 1)
     expected = f"a sum from {0.2 * most:.2f} s to {0.8 * most:.2f} s"
     upper = 0.8 * most + len(listeners) * dials * 0.01 + slack
