@@ -10,7 +10,7 @@ from muxwire_conformance.cases_client._steps import REFUSED, answered
 from muxwire_conformance.client_mode.context import ClientContext
 from muxwire_conformance.client_mode.link import Link
 
-CONNECT_MS = 700
+CONNECT_MS = 1_000
 
 
 async def _offer(ctx: ClientContext, **members: object) -> Link:

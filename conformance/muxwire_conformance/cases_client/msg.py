@@ -198,7 +198,7 @@ async def too_large(ctx: ClientContext) -> None:
     for _ in range(66):
         if one.kill is not None:
             break
-        await link.wait_for(lambda: one._room() >= 16_384 or one.kill is not None)
+        await link.wait_for(lambda: one.room() >= 16_384 or one.kill is not None)
         one.send(bytes(16_384), more=True)
     await one.killed("MESSAGE_TOO_LARGE", check="kill")
     one.fail("CANCELLED")

@@ -192,9 +192,9 @@ class Exchange:
         """Write one message of any size within all credit, as a correct worker does."""
         left = memoryview(data)
         while True:
-            room = self._room()
+            room = self.room()
             if room < min(1, len(left)):
-                if not await self.link.wait_for(lambda: self._room() >= 1):
+                if not await self.link.wait_for(lambda: self.room() >= 1):
                     self.link.fail(None, "credit to send more of a message")
                 continue
             piece, left = left[:room], left[room:]
@@ -203,7 +203,8 @@ class Exchange:
                 return
             await self.link.flushed()
 
-    def _room(self) -> int:
+    def room(self) -> int:
+        """Return how many octets of payload fit into the next frame by all limits."""
         link = self.link
         credit = min(self.send_limit - self.sent_cost, link.send_limit - link.sent_cost)
         return min(link.peer_settings["MAX_FRAME_SIZE"], credit - wire.HEADER_SIZE)
