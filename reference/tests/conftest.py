@@ -65,3 +65,12 @@ def served() -> Iterator[Any]:
 
     with io_harness.Served("--conformance") as process:
         yield process
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print how many rows of the state machines the tests of this run have driven."""
+    import table_rows
+
+    if lines := table_rows.summary():
+        terminalreporter.section("row coverage of the state machines")
+        terminalreporter.write_line("\n".join(lines))

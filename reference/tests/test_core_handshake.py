@@ -16,7 +16,7 @@ def offer(high: int, low: int, header_size: int = 32) -> bytes:
 
 def test_a_preface_may_come_in_any_pieces() -> None:
     for cut in range(17):
-        handshake = Handshake(5.0, 5.0)
+        handshake = Handshake(codec.WORKER, 5.0, 5.0)
         rest = handshake.feed(PREFACE[:cut]) if cut else None
         rest = handshake.feed(PREFACE[cut:] + b"more") if rest is None else rest + b"more"
         assert rest == b"more"
@@ -25,7 +25,7 @@ def test_a_preface_may_come_in_any_pieces() -> None:
 
 @pytest.mark.parametrize("at", range(8))
 def test_the_first_wrong_octet_is_enough(at: int) -> None:
-    handshake = Handshake(5.0, 5.0)
+    handshake = Handshake(codec.WORKER, 5.0, 5.0)
     handshake.feed(codec.MAGIC[:at])
     with pytest.raises(ProtocolViolation, match="HSK-002"):
         handshake.feed(bytes([codec.MAGIC[at] ^ 1]))

@@ -20,6 +20,9 @@ from muxwire._generated.machines import (
     EFFECT_NOT_PROCESSED,
     EFFECT_SEND,
     IDLE,
+    IN_CLIENT_HANDSHAKE_GOAWAY,
+    IN_CLIENT_HANDSHAKE_PREFACE_GOOD,
+    IN_CLIENT_HANDSHAKE_PREFACE_REFUSING,
     IN_CLIENT_LOST,
     IN_NOT_COVERED,
     IN_RESPONSE,
@@ -127,6 +130,11 @@ class ClientConnection(Connection[ClientRequest]):
     def accepting(self) -> bool:
         """Whether `open` is allowed: the connection lives and neither side has sent a GOAWAY."""
         return not self._closing.action and self._covered is None and not self._left
+
+    @property
+    def _ending(self) -> bool:
+        """Whether the worker has ended the connection: by an error, or in place of SETTINGS."""
+        return bool(self._goaway_code) or self._handshake.failed  # HSK-005
 
     @property
     def open_requests(self) -> int:
@@ -269,8 +277,11 @@ class ClientConnection(Connection[ClientRequest]):
             self._kill(request, reason)
 
     def goaway(self) -> None:
-        """Open nothing more, let the running requests end, then close (CLS-009)."""
-        if self._closing.action or self._left:
+        """Open nothing more, let the running requests end, then close (CLS-009).
+
+        No effect once the worker has ended the connection: it is being read to its end.
+        """
+        if self._closing.action or self._left or self._ending:
             return
         self._left = True
         self._scheduler.control(codec.encode_goaway(ErrorCode.NO_ERROR, 0, 0, b""))
@@ -287,7 +298,10 @@ class ClientConnection(Connection[ClientRequest]):
     # -- input
 
     def _on_preface(self) -> None:
-        if not self._handshake.selection_is_ours():  # HSK-004, HSK-010
+        if self._handshake.selection_is_ours():
+            self._handshake.step(IN_CLIENT_HANDSHAKE_PREFACE_GOOD)
+        else:  # HSK-004, HSK-010
+            self._handshake.step(IN_CLIENT_HANDSHAKE_PREFACE_REFUSING)
             self._refused = True
             self._scheduler.drop()
             self._end(None, CloseAction.CLOSE, "HSK-004", "the worker serves no common version")
@@ -457,6 +471,7 @@ class ClientConnection(Connection[ClientRequest]):
             self._events.append(ResponseFinished(request_id=request.request_id, trailers=trailers))
 
     def _on_goaway(self, payload: bytes) -> None:
+        self._handshake.step(IN_CLIENT_HANDSHAKE_GOAWAY)
         goaway = codec.decode_goaway(payload)
         code, last = goaway.code, goaway.last_ordinal
         covered = last if self._covered is None else min(last, self._covered)  # CLS-007
@@ -474,7 +489,7 @@ class ClientConnection(Connection[ClientRequest]):
             GoawayReceived(code=code, last_ordinal=last, grace_ms=goaway.grace_ms, message=message)
         )
         self._goaway_code = self._goaway_code or code
-        if code != ErrorCode.NO_ERROR or not self._handshake.settings:  # HSK-005
+        if self._ending:
             self._set_alarm(_Due.GOODBYE, self.config.linger)
         for request in list(self._requests.values()):
             if not request.ordinal or request.ordinal > covered:
@@ -526,7 +541,7 @@ class ClientConnection(Connection[ClientRequest]):
     def _on_alarm(self, action: int) -> None:
         if action == _Due.GOODBYE:
             self._end(self._goaway_code, CloseAction.CLOSE, message="GOAWAY received", by_peer=True)
-        else:
+        elif not self._ending:
             self._end(ErrorCode.NO_ERROR, CloseAction.CLOSE, message="drained", by_peer=True)
 
     def _deadline_passed(self, request: ClientRequest) -> None:

@@ -84,7 +84,7 @@ class Connection(ABC, Generic[R]):
         self._credit_due: list[R] = []
         first, whole = config.connect_timeout, config.handshake_timeout
         self._handshake = Handshake(
-            now + whole, now + (first if self.role == codec.CLIENT else whole)
+            self.role, now + whole, now + (first if self.role == codec.CLIENT else whole)
         )
         self._decoder = codec.FrameDecoder(self.role, own.max_frame_size)
         self._heartbeat = Heartbeat(own.idle_timeout_ms / 1000, now)
@@ -121,7 +121,7 @@ class Connection(ABC, Generic[R]):
                     return
                 self._on_preface()
                 data = rest
-            if not self._closing.action:
+            if not self._closing.action and not self._handshake.failed:
                 self._decode(data)
         except ProtocolViolation as violation:
             self._fail(violation)
@@ -382,7 +382,7 @@ class Connection(ABC, Generic[R]):
                 else:
                     self.counters.received(kind, 1, len(payload))
                     self._on_control(kind, request_id, payload)
-                    if self._closing.action:
+                    if self._closing.action or self._handshake.failed:
                         return
         finally:
             self.counters.received(self.receives, frames, octets)

@@ -8,11 +8,16 @@ waited for: requests behind them are served before the peer's SETTINGS_ACK (HSK-
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
+from muxwire._generated import machines as m
 from muxwire._generated.codec import (
+    CLIENT,
     HEADER_SIZE,
     MAGIC,
     PREFACE_SIZE,
     VERSION,
+    WORKER,
     Preface,
     decode_preface,
 )
@@ -20,30 +25,88 @@ from muxwire._generated.registries import ErrorCode
 from muxwire.errors import ProtocolViolation
 
 
+class _Side(NamedTuple):
+    """The table of one side, and its inputs that both sides have."""
+
+    table: tuple[tuple[m.Row, ...], ...]
+    magic_wrong: int
+    settings: int
+    ack: int
+    timeout: int
+
+
+_SIDES = {
+    WORKER: _Side(
+        m.WORKER_HANDSHAKE,
+        m.IN_WORKER_HANDSHAKE_MAGIC_WRONG,
+        m.IN_WORKER_HANDSHAKE_SETTINGS,
+        m.IN_WORKER_HANDSHAKE_SETTINGS_ACK,
+        m.IN_WORKER_HANDSHAKE_TIMEOUT,
+    ),
+    CLIENT: _Side(
+        m.CLIENT_HANDSHAKE,
+        m.IN_CLIENT_HANDSHAKE_MAGIC_WRONG,
+        m.IN_CLIENT_HANDSHAKE_SETTINGS,
+        m.IN_CLIENT_HANDSHAKE_SETTINGS_ACK,
+        m.IN_CLIENT_HANDSHAKE_TIMEOUT,
+    ),
+}
+_ACK, _DONE, _FAILED = m.WORKER_HANDSHAKE_ACK, m.WORKER_HANDSHAKE_DONE, m.WORKER_HANDSHAKE_FAILED
+"""States that have the same number on both sides."""
+
+
 class Handshake:
     """The peer's side of the handshake.
 
+    Args:
+        role: WORKER or CLIENT: whose peer this is about.
+        deadline: When all of it must be there (HSK-008).
+        preface_deadline: When the preface must be there (HSK-010).
+
     Attributes:
+        state: A state of the table.
         preface: The peer's preface, once complete.
-        settings: Its SETTINGS have arrived.
-        acknowledged: Its SETTINGS_ACK has arrived.
-        deadline: When all of it must be there (HSK-008), or first the preface (HSK-010).
+        deadline: The nearer of the two deadlines that still counts.
     """
 
-    __slots__ = ("_octets", "_whole", "acknowledged", "deadline", "preface", "settings")
+    __slots__ = ("_octets", "_side", "_whole", "deadline", "preface", "state")
 
-    def __init__(self, deadline: float, preface_deadline: float) -> None:
+    def __init__(self, role: int, deadline: float, preface_deadline: float) -> None:
+        self._side = _SIDES[role]
         self._octets = b""
         self._whole = deadline
+        self.state = 0
         self.preface: Preface | None = None
-        self.settings = False
-        self.acknowledged = False
         self.deadline = min(preface_deadline, deadline)
+
+    @property
+    def settings(self) -> bool:
+        """Whether the peer's SETTINGS are applied."""
+        return self.state in (_ACK, _DONE)
 
     @property
     def complete(self) -> bool:
         """Whether the connection is set up."""
-        return self.settings and self.acknowledged
+        return self.state == _DONE
+
+    @property
+    def failed(self) -> bool:
+        """Whether it never will be; what still arrives is discarded (HSK-005)."""
+        return self.state == _FAILED
+
+    def step(self, input_: int) -> int:
+        """Go through the table and return the effect.
+
+        Raises:
+            ProtocolViolation: The input is not allowed in this state.
+        """
+        row = self._side.table[self.state][input_]
+        if row.effect == m.EFFECT_VIOLATION:
+            raise ProtocolViolation(
+                row.code, "connection", row.requirement, "not allowed in the state of the handshake"
+            )
+        self.state = row.state
+        return row.effect
 
     def feed(self, data: bytes) -> bytes | None:
         """Take octets of the preface; return what follows it, or None while it is incomplete.
@@ -54,6 +117,7 @@ class Handshake:
         octets = self._octets + data[: PREFACE_SIZE - len(self._octets)]
         known = min(len(octets), len(MAGIC))
         if octets[:known] != MAGIC[:known]:
+            self.step(self._side.magic_wrong)
             raise ProtocolViolation(
                 ErrorCode.PROTOCOL_ERROR, "connection", "HSK-002", "not a preface of this protocol"
             )
@@ -84,11 +148,7 @@ class Handshake:
         Raises:
             ProtocolViolation: HSK-006, there were some already.
         """
-        if self.settings:
-            raise ProtocolViolation(
-                ErrorCode.PROTOCOL_ERROR, "connection", "HSK-006", "second SETTINGS"
-            )
-        self.settings = True
+        self.step(self._side.settings)
 
     def take_ack(self) -> None:
         """Note the peer's SETTINGS_ACK.
@@ -96,11 +156,7 @@ class Handshake:
         Raises:
             ProtocolViolation: HSK-007, there was one already.
         """
-        if self.acknowledged:
-            raise ProtocolViolation(
-                ErrorCode.PROTOCOL_ERROR, "connection", "HSK-007", "second SETTINGS_ACK"
-            )
-        self.acknowledged = True
+        self.step(self._side.ack)
 
     def check(self, now: float) -> None:
         """Refuse a handshake that takes too long.
@@ -109,6 +165,7 @@ class Handshake:
             ProtocolViolation: HSK-008.
         """
         if not self.complete and now >= self.deadline:
+            self.step(self._side.timeout)
             raise ProtocolViolation(
-                ErrorCode.HANDSHAKE_TIMEOUT, "connection", "HSK-008", "handshake not complete"
+                ErrorCode.HANDSHAKE_TIMEOUT, "connection", "HSK-008", "no preface in time"
             )

@@ -17,8 +17,10 @@ from muxwire._generated.machines import (
     EFFECT_ADMIT,
     EFFECT_CANCEL,
     EFFECT_DELIVER,
+    EFFECT_DROP,
     EFFECT_GLITCH,
     EFFECT_NOTIFY_STOP,
+    EFFECT_POSTPONE,
     IDLE,
     IN_BODY,
     IN_KILL,
@@ -26,6 +28,10 @@ from muxwire._generated.machines import (
     IN_OPEN,
     IN_STOP,
     IN_TERMINAL,
+    IN_WORKER_HANDSHAKE_LOCAL_DRAIN,
+    IN_WORKER_HANDSHAKE_PREFACE_GOOD,
+    IN_WORKER_HANDSHAKE_PREFACE_SURPLUS,
+    IN_WORKER_HANDSHAKE_PREFACE_UNSERVED,
     KILLED,
     WORKER_REQUEST,
 )
@@ -229,9 +235,10 @@ class WorkerConnection(Connection[WorkerRequest]):
         grace_ms = min(max(grace_ms, 0), U32)
         if self._closing.action:
             return
-        if self._handshake.preface is None:  # CLS-011: pending, closed without an octet
+        effect = self._handshake.step(IN_WORKER_HANDSHAKE_LOCAL_DRAIN)
+        if effect == EFFECT_DROP:  # CLS-011: pending, closed without an octet
             self._end(None, CloseAction.CLOSE, message="closed while pending")
-        elif not self._handshake.settings:  # HSK-007: SETTINGS_ACK goes before GOAWAY
+        elif effect == EFFECT_POSTPONE:  # HSK-007: SETTINGS_ACK goes before GOAWAY
             self._drain_after = (None, grace_ms)
         elif after is not None and after in self._requests:
             self._drain_after = (after, grace_ms)
@@ -256,9 +263,11 @@ class WorkerConnection(Connection[WorkerRequest]):
 
     def _on_preface(self) -> None:
         if not self._handshake.offered_is_served():  # HSK-004
+            self._handshake.step(IN_WORKER_HANDSHAKE_PREFACE_UNSERVED)
             self._scheduler.control(codec.encode_preface(codec.VERSION, codec.VERSION))
             self._end(None, CloseAction.LINGER, "HSK-004", "no common version or header size")
         elif self._admit is not None and not self._admit():  # HSK-011
+            self._handshake.step(IN_WORKER_HANDSHAKE_PREFACE_SURPLUS)
             message = "HSK-011: too many connections"
             self._scheduler.control(codec.encode_preface(codec.VERSION, codec.VERSION))
             self._scheduler.control(
@@ -266,6 +275,7 @@ class WorkerConnection(Connection[WorkerRequest]):
             )
             self._end(ErrorCode.CONNECTION_LIMIT, CloseAction.LINGER, "HSK-011", message)
         else:
+            self._handshake.step(IN_WORKER_HANDSHAKE_PREFACE_GOOD)
             self._hello()
 
     def _on_settled(self) -> None:
