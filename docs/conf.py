@@ -24,7 +24,7 @@ myst_heading_anchors = 3
 html_theme = "furo"
 html_title = "muxwire"
 
-REQUIREMENT = re.compile(r"[A-Z]{3}-\d{3}")
+REQUIREMENT = re.compile(r"(?:[A-Z]{3}|P\d)-\d{3}")
 
 
 def anchor_requirements(app: Sphinx, doctree: nodes.document) -> None:  # noqa: ARG001

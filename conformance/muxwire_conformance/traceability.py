@@ -33,6 +33,7 @@ class Kind(enum.Enum):
     CLIENT = "binds the client only"
     SETUP = "needs another set-up of the target"
     OUTSIDE = "cannot be decided from outside"
+    CALLHOME = "path not judged yet: callhome"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +66,12 @@ DISPOSITIONS: Mapping[str, Disposition] = {
     "REC-010": _client("a client keeps the pool of its connections"),
     "SEC-001": Disposition(Kind.SETUP, "needs a worker with TLS on; this suite speaks plain TCP"),
     "SEC-002": Disposition(Kind.SETUP, "needs a worker that demands client certificates over TLS"),
+    "P0-018": _client("the router makes the tokens and answers a HELLO"),
+    "P0-019": _client("the router decides how a stream has ended"),
+    **{
+        f"P0-{number:03}": Disposition(Kind.CALLHOME, "the cases of this path are not there yet")
+        for number in (*range(1, 18), 20)
+    },
 }
 """The requirements that a peer can decide and that have no case, each with the reason."""
 

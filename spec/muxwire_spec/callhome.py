@@ -107,6 +107,14 @@ CONSTANTS: tuple[Constant, ...] = (
     _constant("DONE_TIMEOUT_MS", 1_000, "ms", "Router: terminal read to DONE"),
     _constant("DONE_PATIENCE_MS", 5_000, "ms", "Worker: terminal written to DONE"),
     _constant("MAX_REJECTS", 3, "frames", "Router: REJECT(NOT_FOUND) on one connection"),
+    _constant("ANSWER_TIMEOUT_MS", 10_000, "ms", "Router: whole POST sent to the HTTP answer"),
+    _constant("KILL_PATIENCE_MS", 5_000, "ms", "Router: KILL to giving up, without a deadline"),
+    _constant("POOL_MAX_PER_TARGET", 50, "connections", "`DYN_TCP_POOL_MAX_PER_TARGET`"),
+    _constant("POOL_MIN_IDLE", 5, "connections", "`DYN_TCP_POOL_MIN_IDLE`"),
+    _constant("POOL_IDLE_TIMEOUT_S", 300, "s", "`DYN_TCP_POOL_IDLE_TIMEOUT_SECS`"),
+    _constant("POOL_MAX_LIFETIME_S", 3_600, "s", "`DYN_TCP_POOL_MAX_LIFETIME_SECS`"),
+    _constant("POOL_KEEPALIVE_S", 60, "s", "`DYN_TCP_POOL_KEEPALIVE_SECS`"),
+    _constant("POOL_ENABLED", 1, "0 or 1", "`DYN_TCP_POOL_ENABLED`: `true` or `false`"),
 )
 
 WCH = Protocol(

@@ -12,12 +12,12 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from muxwire_spec.requirements import AREAS, RequirementError, chapters, fenced, parse
+from muxwire_spec.requirements import AREAS, ID, RequirementError, chapters, fenced, parse
 
 _KEY_WORD = re.compile(
     r"\b(MUST|SHALL|SHOULD|REQUIRED|RECOMMENDED|MAY|OPTIONAL)\b",
 )
-_ANY_ID = re.compile(r"(?<![A-Za-z0-9-])[A-Z]{3}-[0-9]{3}(?![0-9A-Za-z])")
+_ANY_ID = re.compile(rf"(?<![A-Za-z0-9-]){ID}(?![0-9A-Za-z])")
 _OWN_ID = re.compile(rf"(?<![A-Za-z0-9-])(?:{'|'.join(AREAS)})-[0-9]{{3}}(?![0-9A-Za-z])")
 _NOT_OURS = frozenset({"SHA-256", "SHA-384", "SHA-512"})
 _CODE_SPAN = re.compile(r"(`+)(?!`).*?(?<!`)\1(?!`)")

@@ -290,6 +290,52 @@ class Protocol:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class HttpField:
+    """A field of an HTTP request on the paths named; `form` says in words what is well-formed."""
+
+    name: str
+    paths: tuple[str, ...]
+    form: str
+    required: bool
+    doc: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HttpAnswer:
+    """An HTTP answer: its status, the code of its error object, and the fields that it needs.
+
+    `code` is None for success. `not_processed` says that it carries `wmx-not-processed: 1`. Of
+    several that apply, the first one in the list is given.
+    """
+
+    name: str
+    status: int
+    code: str | None
+    paths: tuple[str, ...]
+    not_processed: bool
+    fields: tuple[str, ...]
+    when: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Member:
+    """A member of a JSON object."""
+
+    name: str
+    type: str
+    doc: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Http:
+    """What the paths over HTTP share. `error` lists the members of the error object."""
+
+    fields: tuple[HttpField, ...]
+    answers: tuple[HttpAnswer, ...]
+    error: tuple[Member, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
     """One cell of a state machine: what an input does in a state.
 
@@ -377,7 +423,7 @@ class ErrorRule:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Spec:
-    """The whole specification: WMX/1, and what `callhome` (WCH/1) has of its own."""
+    """The whole specification: WMX/1, what `callhome` (WCH/1) has of its own, and `http`."""
 
     name: str
     version: int
@@ -398,6 +444,7 @@ class Spec:
     endings: tuple[tuple[str, str], ...]
     errors: tuple[ErrorRule, ...]
     callhome: Protocol
+    http: Http
 
     def registry(self, name: str) -> Registry:
         """Return the registry called `name`.

@@ -34,6 +34,20 @@ LEARNED: dict[str, tuple[str, ...]] = {
 }
 """The facts that an input of the machine RECOVERY adds, when it is no connection error."""
 
+LEARNED_CALLHOME: dict[str, tuple[str, ...]] = {
+    "POSTED": ("sent",),
+    "REFUSED": ("rejected",),
+    "RESPONSE": ("responded",),
+    "SUCCESS": ("responded", "success"),
+    "ERROR": ("responded", "error"),
+    "ERROR_NOT_PROCESSED": ("responded", "rejected"),
+    "LOCAL_KILL": ("killed",),
+}
+"""The same for the machine WCH_ROUTER_STREAM; an input that is ignored adds nothing."""
+
+GATHERED = {"RECOVERY": LEARNED, "WCH_ROUTER_STREAM": LEARNED_CALLHOME}
+"""The machines that give classes, and the facts that their inputs add."""
+
 
 def _retry(
     doc: str,

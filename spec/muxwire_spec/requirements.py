@@ -40,6 +40,7 @@ AREAS = (
     "REC",
     "OBS",
     "SEC",
+    "P0",
 )
 """Prefixes of requirement ids, in the order of the chapters."""
 
@@ -58,8 +59,11 @@ LEVELS = (
 )
 """Levels of RFC 2119 and RFC 8174 that a block may carry."""
 
-PARTIES = ("worker", "client", "sender", "receiver", "endpoint")
-"""Who can be bound. `endpoint` is both sides; `sender` and `receiver` are roles of one frame."""
+PARTIES = ("worker", "client", "router", "sender", "receiver", "endpoint")
+"""Who can be bound. `endpoint` is both sides; `sender` and `receiver` are roles of one frame.
+
+The router is the client of the paths over HTTP, which also listens for call-home connections.
+"""
 
 OBSERVABILITIES = ("wire", "api", "none")
 """Who can tell a breach: a peer, only the user of the implementation, or no one from outside."""
@@ -67,7 +71,10 @@ OBSERVABILITIES = ("wire", "api", "none")
 CHAPTERS = "[0-9][0-9]-*.md"
 """File names of chapters; they are read in the order of these names."""
 
-_ID = re.compile(r"[A-Z]{3}-[0-9]{3}")
+ID = r"(?:[A-Z]{3}|P[0-9])-[0-9]{3}"
+"""The form of a requirement id, as a regular expression."""
+
+_ID = re.compile(ID)
 _HEAD = re.compile(r"> \*\*(?P<id>[^*]+)\*\*(?P<rest>.*)")
 _FENCE = re.compile(r" {0,3}(`{3,}|~{3,})")
 
@@ -104,8 +111,8 @@ class Requirement:
 
     @property
     def area(self) -> str:
-        """Return the three letters that name the area."""
-        return self.id[:3]
+        """Return the letters that name the area."""
+        return self.id.partition("-")[0]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -258,7 +265,7 @@ def _requirement(block: _Block, file: str) -> Requirement:
             "'> **FLW-004** MUST · receiver · wire'"
         )
     identifier = head["id"]
-    if not _ID.fullmatch(identifier) or identifier[:3] not in AREAS:
+    if not _ID.fullmatch(identifier) or identifier.partition("-")[0] not in AREAS:
         raise RequirementError(f"{where}: {identifier!r} is not a requirement id of a known area")
     parts = [part.strip() for part in head["rest"].split("·", 2)]
     if len(parts) != 3:

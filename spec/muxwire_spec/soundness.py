@@ -1,8 +1,8 @@
 """Checks on the data itself: what a table has to be before anybody may rely on it.
 
-Machines are total, connected and say nothing outside their lists. The machine RECOVERY and the
-table of classes agree. Every connection error that any part of the specification names is in the
-table of errors with the same code. `python -m muxwire_spec check` runs all of it.
+Machines are total, connected and say nothing outside their lists. The machines that give classes
+and the table of classes agree. Every connection error that any part of the specification names is
+in the table of errors with the same code. `python -m muxwire_spec check` runs all of it.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 
 from muxwire_spec import model as ir
-from muxwire_spec.recovery import LEARNED, classify
+from muxwire_spec.recovery import GATHERED, classify
 
 _NAME = re.compile(r"[A-Z][A-Z0-9]*(_[A-Z0-9]+)*")
 _CONNECTION_ERROR = re.compile(r"connection\s+error\s+([A-Z_]+)")
@@ -124,7 +124,7 @@ def _effects(spec: ir.Spec) -> Iterator[str]:
 
 
 def _recovery(spec: ir.Spec) -> Iterator[str]:
-    """Walk RECOVERY with the facts that an attempt gathers, and compare its classes with theirs."""
+    """Walk the machines that give classes with the facts that an attempt gathers, and compare."""
     names = {found.name for found in spec.classes}
     facts = {name for name, _ in spec.facts}
     codes = spec.registry("ERROR_CODES")
@@ -138,7 +138,7 @@ def _recovery(spec: ir.Spec) -> Iterator[str]:
     if sorted(found.rank for found in spec.classes) != list(range(len(spec.classes))):
         yield "classes: the ranks are no order"
     for machine in spec.machines:
-        if machine.name == "RECOVERY":
+        if machine.name in GATHERED:
             yield from dict.fromkeys(_classes(machine, names))
 
 
@@ -158,14 +158,14 @@ def _classes(machine: ir.Machine, names: set[str]) -> Iterator[str]:
             now = facts
             if row.effect == "COUNT":
                 now = frozenset()
-            if row.breach is None:
-                now |= frozenset(LEARNED.get(row.input, ()))
+            if row.breach is None and row.effect != "IGNORE":
+                now |= frozenset(GATHERED[machine.name].get(row.input, ()))
             if row.effect in names:
                 given.add(row.effect)
                 if row.effect != (expected := classify(now)):
                     where = f"{machine.name}[{row.state}, {row.input}]"
                     yield f"{where}: gives {row.effect}, the table of classes gives {expected}"
-            if row.next in ("WAITING", "DONE"):
+            if row.next in ("WAITING", "DONE", "VOID"):
                 now = frozenset()
             if (step := (row.next, now)) not in seen:
                 seen.add(step)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import cache
 
-from muxwire_spec import callhome, errors, frames, machines, profiles, recovery, registries
+from muxwire_spec import callhome, errors, frames, http, machines, profiles, recovery, registries
 from muxwire_spec.lower import lower_layout
 from muxwire_spec.model import Spec
 
@@ -36,4 +36,5 @@ def load_spec() -> Spec:
         endings=errors.ENDINGS,
         errors=errors.RULES,
         callhome=callhome.WCH,
+        http=http.SHARED,
     )

@@ -19,6 +19,10 @@ from muxwire_spec.machines import (
     HEARTBEAT_OUT,
     MACHINES,
     RECOVERY,
+    WCH_ROUTER_CONNECTION,
+    WCH_ROUTER_STREAM,
+    WCH_WORKER_CONNECTION,
+    WCH_WORKER_STREAM,
     WORKER_CONNECTION,
     WORKER_HANDSHAKE,
     WORKER_REQUEST,
@@ -30,7 +34,7 @@ connections = pytest.mark.parametrize(
     "machine", [WORKER_CONNECTION, CLIENT_CONNECTION], ids=lambda machine: machine.name
 )
 GENERATED: ModuleType = generated
-LAST = {"CLOSED", "FAILED", "OVER", "DONE"}
+LAST = {"CLOSED", "FAILED", "OVER", "DONE", "GONE", "VOID"}
 
 
 def row(machine: Machine, state: str, input_: str) -> Row:
@@ -221,3 +225,60 @@ class TestRecovery:
         while more := {r.next for r in RECOVERY.rows if r.state in reached} - reached:
             reached |= more
         assert "DONE" in reached
+
+
+class TestCallhome:
+    def test_two_streams_on_one_connection_at_the_worker(self) -> None:
+        stream = ("LOCAL_HELLO", "ACCEPT", "TERMINAL", "DONE")
+        expected = ("FREE", "IDLE")
+        assert after(WCH_WORKER_CONNECTION, "PREFACE_GOOD", *stream, *stream) == expected
+
+    def test_two_streams_on_one_connection_at_the_router(self) -> None:
+        stream = ("HELLO_KNOWN", "RESPONSE", "TERMINAL")
+        expected = ("CONFIRM", "IDLE")
+        assert after(WCH_ROUTER_CONNECTION, "PREFACE_GOOD", *stream, *stream) == expected
+
+    def test_only_a_terminal_makes_a_success(self) -> None:
+        """P0-019."""
+        good = {r.input for r in WCH_ROUTER_STREAM.rows if r.effect == "SUCCEED"}
+        assert good == {"SUCCESS"}
+
+    def test_a_killed_stream_never_succeeds(self) -> None:
+        for state in ("KILLED", "KILLED_RESPONDING"):
+            assert row(WCH_ROUTER_STREAM, state, "SUCCESS").effect == "FAILED"
+
+    def test_nothing_is_tried_again_behind_the_accept(self) -> None:
+        """P0-005, P0-006."""
+        again = {r.state for r in WCH_WORKER_STREAM.rows if r.effect == "AGAIN"}
+        assert again == {"QUEUED", "GREETING"}
+        broken = {r.state for r in WCH_WORKER_CONNECTION.rows if r.effect == "BREAK"}
+        assert broken == {"HELLO_SENT"}
+
+    def test_every_wait_at_the_router_has_an_end(self) -> None:
+        """P0-019: whatever the worker does, some clock or loss completes the stream."""
+        ends = {
+            "POSTED": "UNCLEAR",
+            "REGISTERED": "EXPIRED",
+            "ACCEPTED": "LOST_LATE",
+            "RESPONDING": "LOST",
+            "KILLED": "UNANSWERED",
+            "KILLED_RESPONDING": "UNANSWERED",
+            "CANCELLED": "EXPIRED",
+        }
+        assert {"UNSENT", "VOID", *ends} == set(WCH_ROUTER_STREAM.states)
+        for state, input_ in ends.items():
+            assert row(WCH_ROUTER_STREAM, state, input_).next == "VOID"
+
+    def test_a_hello_may_overtake_the_answer(self) -> None:
+        """P0-018."""
+        early = ("POSTED", "HELLO", "ADMITTED", "RESPONSE", "SUCCESS")
+        assert after(WCH_ROUTER_STREAM, *early) == ("SUCCEED", "VOID")
+        late = ("POSTED", "ADMITTED", "HELLO", "RESPONSE", "SUCCESS")
+        assert after(WCH_ROUTER_STREAM, *late) == ("SUCCEED", "VOID")
+
+    def test_classes_with_and_without_a_response(self) -> None:
+        accepted = ("POSTED", "ADMITTED", "HELLO")
+        assert after(WCH_ROUTER_STREAM, *accepted, "LOST") == ("EXPECT", "REGISTERED")
+        assert after(WCH_ROUTER_STREAM, *accepted, "LOST", "HELLO") == ("BIND", "ACCEPTED")
+        assert after(WCH_ROUTER_STREAM, *accepted, "LOST", "EXPIRED") == ("AMBIGUOUS", "VOID")
+        assert after(WCH_ROUTER_STREAM, *accepted, "RESPONSE", "LOST") == ("PARTIAL", "VOID")

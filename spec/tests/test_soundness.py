@@ -151,6 +151,24 @@ class TestRecovery:
             f"RECOVERY[{state}, {input_}]: gives {effect}, the table of classes gives {expected}"
         )
 
+    @pytest.mark.parametrize(
+        ("state", "input_", "effect", "expected"),
+        [
+            ("UNSENT", "UNCLEAR", "AMBIGUOUS", "NOT_SENT"),
+            ("POSTED", "UNCLEAR", "NOT_SENT", "AMBIGUOUS"),
+            ("POSTED", "REFUSED", "AMBIGUOUS", "NOT_PROCESSED"),
+            ("RESPONDING", "LOST", "AMBIGUOUS", "PARTIAL"),
+            ("KILLED", "SUCCESS", "AMBIGUOUS", "FAILED"),
+        ],
+    )
+    def test_another_class_of_a_stream_is_named(
+        self, state: str, input_: str, effect: str, expected: str
+    ) -> None:
+        where = f"WCH_ROUTER_STREAM[{state}, {input_}]"
+        assert with_row("WCH_ROUTER_STREAM", state, input_, effect=effect)[0] == (
+            f"{where}: gives {effect}, the table of classes gives {expected}"
+        )
+
     def test_a_terminal_that_is_a_violation_would_be_one_no_more(self) -> None:
         """The hole that ADM-003 and section 16.1 close together."""
         found = with_row(
@@ -165,7 +183,10 @@ class TestRecovery:
 
     def test_a_class_that_no_cell_gives(self) -> None:
         extra = dataclasses.replace(CLASSES[0], name="LOST", when=(("sent", "!sent"),), rank=5)
-        assert problems(classes=(*CLASSES, extra)) == ["RECOVERY: no cell gives LOST"]
+        assert problems(classes=(*CLASSES, extra)) == [
+            "RECOVERY: no cell gives LOST",
+            "WCH_ROUTER_STREAM: no cell gives LOST",
+        ]
 
     def test_facts_codes_and_ranks(self) -> None:
         retry = dataclasses.replace(CLASSES[0].retry, never=("NOTHING",))

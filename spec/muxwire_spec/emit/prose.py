@@ -117,6 +117,9 @@ _TABLES: dict[str, Callable[[ir.Spec], str]] = {
     "classes": tables.classes,
     "constants": tables.constants,
     "errors": tables.errors,
+    "http-answers": tables.http_answers,
+    "http-error": tables.http_error,
+    "http-fields": tables.http_fields,
     "frames": tables.frames,
     "vectors": vector_table,
 }

@@ -41,7 +41,8 @@ def emit(spec: Spec) -> dict[str, bytes]:
         *(_table(spec, machine) for machine in spec.machines),
         _names(spec),
     ]
-    return {PATH: module("State machines of WMX/1 as tables: rows by state, then input.", *blocks)}
+    docstring = "State machines of WMX/1 and WCH/1 as tables: rows by state, then input."
+    return {PATH: module(docstring, *blocks)}
 
 
 def _states(spec: Spec) -> list[tuple[str, str]]:

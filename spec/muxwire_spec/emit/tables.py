@@ -310,3 +310,47 @@ def classes(spec: ir.Spec) -> str:
     """Return the table of the classes of outcomes, in the order in which they are tested."""
     rows = [(found.name, found.doc, found.retry.doc) for found in spec.classes]
     return markdown(("class", "when", "automatic retry"), rows)
+
+
+# --- the paths over HTTP ----------------------------------------------------------------------
+
+
+def http_fields(spec: ir.Spec) -> str:
+    """Return the table of the fields of HTTP requests."""
+    rows = [
+        (
+            f"`{field.name}`",
+            ", ".join(field.paths),
+            "yes" if field.required else "no",
+            field.form,
+            field.doc,
+        )
+        for field in spec.http.fields
+    ]
+    return markdown(("field", "path", "required", "form", "meaning"), rows)
+
+
+def http_answers(spec: ir.Spec) -> str:
+    """Return the table of HTTP answers, in the order in which they are tried."""
+    rows = [
+        (
+            str(answer.status),
+            answer.code or "none",
+            ", ".join(answer.paths),
+            answer.when,
+            _answer_fields(answer),
+        )
+        for answer in spec.http.answers
+    ]
+    return markdown(("status", "code", "path", "when", "fields"), rows)
+
+
+def _answer_fields(answer: ir.HttpAnswer) -> str:
+    names = ("wmx-not-processed",) * answer.not_processed + answer.fields
+    return ", ".join(f"`{name}`" for name in names) or "none"
+
+
+def http_error(spec: ir.Spec) -> str:
+    """Return the table of the members of the error object."""
+    rows = [(f"`{member.name}`", member.type, member.doc) for member in spec.http.error]
+    return markdown(("member", "type", "meaning"), rows)

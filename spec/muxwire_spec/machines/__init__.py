@@ -7,6 +7,11 @@ tables are total and connected.
 
 from __future__ import annotations
 
+from muxwire_spec.machines.callhome_connection import (
+    WCH_ROUTER_CONNECTION,
+    WCH_WORKER_CONNECTION,
+)
+from muxwire_spec.machines.callhome_stream import WCH_ROUTER_STREAM, WCH_WORKER_STREAM
 from muxwire_spec.machines.connection import CLIENT_CONNECTION, WORKER_CONNECTION
 from muxwire_spec.machines.effects import EFFECTS
 from muxwire_spec.machines.handshake import CLIENT_HANDSHAKE, WORKER_HANDSHAKE
@@ -23,6 +28,10 @@ __all__ = [
     "HEARTBEAT_OUT",
     "MACHINES",
     "RECOVERY",
+    "WCH_ROUTER_CONNECTION",
+    "WCH_ROUTER_STREAM",
+    "WCH_WORKER_CONNECTION",
+    "WCH_WORKER_STREAM",
     "WORKER_CONNECTION",
     "WORKER_HANDSHAKE",
     "WORKER_REQUEST",
@@ -38,4 +47,8 @@ MACHINES = (
     HEARTBEAT_IN,
     HEARTBEAT_OUT,
     RECOVERY,
+    WCH_WORKER_CONNECTION,
+    WCH_ROUTER_CONNECTION,
+    WCH_WORKER_STREAM,
+    WCH_ROUTER_STREAM,
 )

@@ -63,4 +63,13 @@ EFFECTS: tuple[tuple[str, str], ...] = (
     ("AGAIN", "the next attempt is due"),
     ("SUCCEED", "complete with success"),
     ("REPORT", "complete with the highest class of the attempts, NOT_SENT if there was none"),
+    # call-home
+    ("ANSWER", "send the preface"),
+    ("BREAK", "close; this attempt of the stream has failed"),
+    ("BIND", "send ACCEPT; a connection that carried the stream before is closed"),
+    ("CONFIRM", "hand the terminal on, send DONE"),
+    ("FREE", "the connection is free for another stream"),
+    ("EXPECT", "wait for a HELLO as long as the token lives"),
+    ("HOLD", "send it right behind ACCEPT"),
+    ("STREAM", "write the response from its beginning"),
 )
