@@ -24,7 +24,6 @@ from muxwire_conformance.verdict import ExitCode, exit_code
 
 PROGRESS_PERIOD = 0.2
 
-
 WORST_FIRST = (
     ExitCode.INTERRUPTED,
     ExitCode.SUITE_ERROR,
@@ -50,6 +49,7 @@ class Request:
     verbosity: int = 0
     no_color: bool = False
     command: list[str] | None = None
+    unmatched: Sequence[str] = ()  # what is wrong with the baseline, one line each
 
 
 def check(request: Request) -> ExitCode:
@@ -103,7 +103,7 @@ class Check:
         except ReportError as error:
             self._complain(str(error))
             return ExitCode.SUITE_ERROR
-        codes = []
+        codes = [ExitCode.NOT_CONFORMANT] if self.request.unmatched else []
         try:
             for target in targets:
                 codes.append(await self._judge_one(target, reports))
@@ -111,6 +111,8 @@ class Check:
                     break
         finally:
             reports.close()
+            for line in self.request.unmatched:
+                self._complain(line)
         if reports.trouble or self.text.broken:
             codes.append(ExitCode.SUITE_ERROR)
         return min(codes, key=WORST_FIRST.index)

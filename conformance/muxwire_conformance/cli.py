@@ -6,8 +6,12 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
+from muxwire_conformance import config
+from muxwire_conformance.baseline import BaselineError
 from muxwire_conformance.commands import check, check_client, lint, listing, options, show
+from muxwire_conformance.config import ConfigError
 from muxwire_conformance.explain import PROGRAM
 from muxwire_conformance.report.head import suite_version
 from muxwire_conformance.selection import SelectionError
@@ -32,8 +36,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = build_parser()
     arguments = parser.parse_args(argv)
     try:
+        if _configure(arguments):
+            arguments = parser.parse_args(argv)
         return int(arguments.run(arguments))
-    except (SelectionError, TargetError) as error:
+    except (SelectionError, TargetError, ConfigError, BaselineError) as error:
         sys.stderr.write(f"{PROGRAM}: {error}\n")
         return ExitCode.USAGE
     except KeyboardInterrupt:
@@ -43,6 +49,20 @@ def main(argv: Sequence[str] | None = None) -> int:
         # Nobody reads our output any more (| head).
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return ExitCode.SUITE_ERROR
+
+
+def _configure(arguments: argparse.Namespace) -> bool:
+    """Make the options of a file the defaults of the chosen command; tell whether there is one."""
+    if not hasattr(arguments, "config") or arguments.no_config:
+        return False
+    if arguments.config is not None:
+        found = (arguments.config, config.read(arguments.config))
+    elif (near := config.find(Path.cwd())) is not None:
+        found = near
+    else:
+        return False
+    config.apply(arguments.parser, *found)
+    return True
 
 
 def build_parser() -> argparse.ArgumentParser:

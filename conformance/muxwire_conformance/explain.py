@@ -66,6 +66,8 @@ def explain(result: Result, *, target: str, seed: int, verbose: bool = False) ->
     lines += _rule(result)
     if result.reason:
         lines += _labelled("reason", result.reason)
+    if result.known:
+        lines += _labelled("known", result.known)
     if result.expected:
         lines += _labelled("expected", result.expected)
     if result.actual:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import fnmatch
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 
 from muxwire_conformance.case import Case
 
@@ -23,6 +23,8 @@ def select(
     *,
     patterns: Sequence[str] = (),
     areas: Sequence[str] = (),
+    excluded: Sequence[str] = (),
+    requirements: Collection[str] | None = None,
     level: str | None = None,
     expression: str | None = None,
 ) -> list[Case]:
@@ -32,6 +34,8 @@ def select(
         cases: All cases.
         patterns: Case ids, requirement ids, area names or globs; empty means all.
         areas: Area names, separated by commas or repeated; empty means all.
+        excluded: Case ids, requirement ids, area names or globs of cases to leave out.
+        requirements: Only cases of these requirements; None means all.
         level: ``must``, ``should`` or ``may``: this level, both polarities.
         expression: Words joined by and, or, not and parentheses; a word matches part of an id or
             title, in any case.
@@ -46,12 +50,14 @@ def select(
             raise SelectionError(f"there is no area {area!r}; areas: {', '.join(known_areas)}")
     wanted_areas = {area.upper() for area in _split(areas)}
     accept = _parse(expression) if expression is not None else None
-    for pattern in patterns:
+    for pattern in (*patterns, *excluded):
         _require_known(pattern, chosen)
     return [
         one
         for one in chosen
         if (not patterns or any(_matches(pattern, one) for pattern in patterns))
+        and not any(_matches(pattern, one) for pattern in excluded)
+        and (requirements is None or one.requirement in requirements)
         and (not wanted_areas or one.area in wanted_areas)
         and (level is None or _level(one.level) == level)
         and (accept is None or accept(f"{one.id} {one.title}".casefold()))

@@ -131,7 +131,8 @@ class Result:
     """What one case came to, with the evidence.
 
     ``watched`` names the always-on rule that a received frame broke, if nothing else was wrong.
-    ``attempts`` are the verdicts of all runs of a case that failed and was run again.
+    ``attempts`` are the verdicts of all runs of a case that failed and was run again. ``known`` is
+    what the baseline says of an expected failure.
     """
 
     id: str
@@ -154,6 +155,7 @@ class Result:
     late: bool = False
     rerun: str = ""
     attempts: list[Verdict] = field(default_factory=list)
+    known: str = ""
     role: str = "worker"
 
     @property

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 
-from muxwire_conformance.case import load_cases
-from muxwire_conformance.check import Request, check
+from muxwire_conformance.check import check
 from muxwire_conformance.commands import options
-from muxwire_conformance.commands.listing import print_list
-from muxwire_conformance.explain import PROGRAM
+from muxwire_conformance.commands.judging import judge
+from muxwire_conformance.config import Repeated
 from muxwire_conformance.target import SELF, parse_address
-from muxwire_conformance.verdict import ExitCode
 
 _EXAMPLES = f"""\
 examples:
@@ -21,7 +18,11 @@ examples:
   muxwire-conformance check HSK FRM-002 'MSG-*/empty*'     only these cases
   muxwire-conformance check -k 'ping and not flags' -x -v  pick by words, stop at the first failure
   muxwire-conformance check --json run.json --junit run.xml --strict
-  muxwire-conformance check --target 127.0.0.1:1 --target 127.0.0.1:2 --markdown both.md
+  muxwire-conformance check --html run.html --jsonl run.jsonl --markdown run.md
+  muxwire-conformance check --target 127.0.0.1:1 --target 127.0.0.1:2 --html both.html
+  muxwire-conformance check --write-baseline known.toml    then give each entry its reason
+  muxwire-conformance check --baseline known.toml --exclude 'DOS-*'
+  muxwire-conformance check --lf -v                        only what failed last time
 
 {options.EXIT_CODES}"""
 
@@ -39,7 +40,7 @@ def add(commands: options.Commands) -> None:
     group = parser.add_argument_group("target")
     group.add_argument(
         "--target",
-        action="append",
+        action=Repeated,
         dest="targets",
         metavar="HOST:PORT",
         help="HOST:PORT, tcp://HOST:PORT, [V6]:PORT, or self for the bundled worker; repeat it to"
@@ -58,28 +59,8 @@ def add(commands: options.Commands) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    library = load_cases()
     targets = arguments.targets or [os.environ.get("MUXWIRE_TARGET") or SELF]
     for target in targets:
         if target != SELF:
             parse_address(target)  # refuse it before anything is started
-    cases = options.selected(arguments, library)
-    if arguments.list:
-        return print_list(cases)
-    if not cases:
-        sys.stderr.write(f"{PROGRAM}: nothing is selected\n")
-        return ExitCode.NOTHING_RAN
-    return check(
-        Request(
-            targets=targets,
-            cases=cases,
-            library=library,
-            options=options.run_options(arguments),
-            wait=arguments.wait,
-            timeout=arguments.timeout,
-            strict=arguments.strict,
-            files=options.report_files(arguments),
-            verbosity=options.verbosity(arguments),
-            no_color=arguments.no_color,
-        )
-    )
+    return judge(arguments, check, role="worker", targets=targets, wait=arguments.wait)

@@ -5,13 +5,11 @@ from __future__ import annotations
 import argparse
 import sys
 
-from muxwire_conformance.case import load_cases
-from muxwire_conformance.check import Request
 from muxwire_conformance.client_mode.check import check_client
 from muxwire_conformance.client_mode.driver import split_command
 from muxwire_conformance.client_mode.session import NOWHERE
 from muxwire_conformance.commands import options
-from muxwire_conformance.commands.listing import print_list
+from muxwire_conformance.commands.judging import judge
 from muxwire_conformance.explain import PROGRAM
 from muxwire_conformance.verdict import ExitCode
 
@@ -42,7 +40,6 @@ def add(commands: options.Commands) -> None:
     group = parser.add_argument_group("client")
     group.add_argument(
         "--client-cmd",
-        required=True,
         metavar="CMD",
         help="how to start the driver; no shell is used, quote words as in one",
     )
@@ -52,28 +49,12 @@ def add(commands: options.Commands) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    library = load_cases("client")
+    command = arguments.client_cmd
+    if command is None:
+        arguments.parser.error("--client-cmd is missing: how is the driver started?")
     try:
-        split_command(arguments.client_cmd, NOWHERE)
+        split_command(command, NOWHERE)
     except ValueError as error:
-        sys.stderr.write(f"{PROGRAM}: --client-cmd {arguments.client_cmd!r}: {error}\n")
+        sys.stderr.write(f"{PROGRAM}: --client-cmd {command!r}: {error}\n")
         return ExitCode.USAGE
-    cases = options.selected(arguments, library)
-    if arguments.list:
-        return print_list(cases)
-    if not cases:
-        sys.stderr.write(f"{PROGRAM}: nothing is selected\n")
-        return ExitCode.NOTHING_RAN
-    return check_client(
-        Request(
-            targets=[arguments.client_cmd],
-            cases=cases,
-            library=library,
-            options=options.run_options(arguments),
-            timeout=arguments.timeout,
-            strict=arguments.strict,
-            files=options.report_files(arguments),
-            verbosity=options.verbosity(arguments),
-            no_color=arguments.no_color,
-        )
-    )
+    return judge(arguments, check_client, role="client", targets=[command])

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import os
-import random
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from muxwire_conformance.case import Case
+from muxwire_conformance.config import Repeated
+from muxwire_conformance.frozen import load_frozen, versions
 from muxwire_conformance.patience import DEFAULT_TIMEOUT
-from muxwire_conformance.report.outputs import Files
 from muxwire_conformance.selection import LEVELS, select
-from muxwire_conformance.session import Options
 
 EXIT_CODES = """\
 exit codes: 0 conformant, 1 not conformant, 2 wrong usage, 3 no worker at the target,
@@ -33,7 +31,19 @@ def add_selection(parser: argparse.ArgumentParser) -> None:
         help="case ids, requirement ids, areas, or globs such as 'FRM-*/bad-*' (default: all)",
     )
     group.add_argument(
-        "--area", action="append", default=[], help="only this area, for example HSK (repeatable)"
+        "--area", action=Repeated, default=[], help="only this area, for example HSK (repeatable)"
+    )
+    group.add_argument(
+        "--exclude",
+        action=Repeated,
+        default=[],
+        metavar="CASE",
+        help="leave these out: ids, requirement ids, areas or globs (repeatable)",
+    )
+    group.add_argument(
+        "--spec",
+        choices=versions(),
+        help="only rules of the frozen set of this version (default: all rules)",
     )
     group.add_argument("--level", choices=LEVELS, help="only requirements of this level")
     group.add_argument(
@@ -54,6 +64,8 @@ def selected(arguments: argparse.Namespace, library: dict[str, Case]) -> list[Ca
         library.values(),
         patterns=arguments.cases,
         areas=arguments.area,
+        excluded=arguments.exclude,
+        requirements=load_frozen(arguments.spec).levels if arguments.spec else None,
         level=arguments.level,
         expression=arguments.expression,
     )
@@ -90,19 +102,30 @@ def add_run(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--seed", type=seed, default=None, help="seed of ids and payloads")
     group.add_argument("--strict", action="store_true", help="warnings make the exit code 1")
     group.add_argument("-x", dest="stop", action="store_true", help="stop at the first failure")
+    group.add_argument("--lf", action="store_true", help="only what failed in the last run")
     group.add_argument("--list", action="store_true", help="list what would run, and exit")
-
-
-def run_options(arguments: argparse.Namespace) -> Options:
-    """Return how to run; without ``--seed`` the seed is drawn here."""
-    drawn = random.SystemRandom().randrange(2**32)
-    return Options(
-        jobs=arguments.jobs,
-        seed=drawn if arguments.seed is None else arguments.seed,
-        stop_at_first=arguments.stop,
-        max_time=arguments.max_time,
-        confirm=arguments.confirm,
+    group = parser.add_argument_group("known failures and configuration")
+    group.add_argument(
+        "--baseline",
+        type=Path,
+        metavar="FILE",
+        help="TOML file of cases that are known to fail; they still run, and have to fail still",
     )
+    group.add_argument(
+        "--write-baseline",
+        type=Path,
+        metavar="FILE",
+        help="write a baseline from what fails now; give each entry its reason",
+    )
+    group.add_argument(
+        "--config",
+        type=Path,
+        metavar="FILE",
+        help="read options from this file (default: the first conformance.toml, or"
+        " [tool.muxwire.conformance] in pyproject.toml, upward from here)",
+    )
+    group.add_argument("--no-config", action="store_true", help="read no such file")
+    parser.set_defaults(parser=parser)
 
 
 def add_output(parser: argparse.ArgumentParser) -> None:
@@ -130,25 +153,6 @@ def add_output(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("-q", "--quiet", action="store_true", help="show the summary only")
     group.add_argument("--no-color", action="store_true", help="no colours (also: NO_COLOR)")
-
-
-def report_files(arguments: argparse.Namespace) -> Files:
-    """Return which reports to write where."""
-    step_summary = os.environ.get("GITHUB_STEP_SUMMARY")
-    return Files(
-        json=arguments.json,
-        jsonl=arguments.jsonl,
-        junit=arguments.junit,
-        markdown=arguments.markdown,
-        step_summary=Path(step_summary) if step_summary else None,
-        html=arguments.html,
-        badge=arguments.badge,
-    )
-
-
-def verbosity(arguments: argparse.Namespace) -> int:
-    """Return -1 for the summary only, 0, or 1 and more for everything."""
-    return -1 if arguments.quiet else int(arguments.verbose)
 
 
 def seconds(text: str) -> float:

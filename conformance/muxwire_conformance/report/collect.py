@@ -31,23 +31,11 @@ class Run:
         return Counter(result.verdict for result in self.results)
 
 
-class CollectedReport(abc.ABC):
-    """Collect runs and write one file at the end.
+class Collector:
+    """Collect runs."""
 
-    Args:
-        path: The file; it is replaced now, so that one that cannot be written is known at once.
-
-    Raises:
-        OSError: the file cannot be written.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self) -> None:
         self._runs: list[Run] = []
-        self._open()
-
-    def _open(self) -> None:
-        self._path.write_text("", encoding="utf-8")
 
     def begin(self, head: Mapping[str, Any]) -> None:
         """Begin a run."""
@@ -60,6 +48,25 @@ class CollectedReport(abc.ABC):
     def finish(self, summary: Summary | None) -> None:
         """End a run."""
         self._runs[-1].summary = summary
+
+
+class CollectedReport(Collector, abc.ABC):
+    """Collect runs and write one file at the end.
+
+    Args:
+        path: The file; it is replaced now, so that one that cannot be written is known at once.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self._path = path
+        self._open()
+
+    def _open(self) -> None:
+        self._path.write_text("", encoding="utf-8")
 
     def close(self) -> None:
         """Write the file."""

@@ -104,6 +104,7 @@ def _result(run: Run, result: Result) -> list[str]:
         ("expected", code(result.expected) if result.expected else ""),
         ("actual", code(result.actual) if result.actual else ""),
         ("probably", likely_cause(result)),
+        ("known", code(result.known) if result.known else ""),
         ("run it again", code(again)),
     ]
     lines = ["<details>", f"<summary>{result.verdict.value} {result.id}</summary>", ""]

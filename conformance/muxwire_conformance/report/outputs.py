@@ -10,8 +10,8 @@ Rules of this file:
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -59,6 +59,7 @@ class Files:
     step_summary: Path | None = None
     html: Path | None = None
     badge: Path | None = None
+    others: Sequence[tuple[Callable[[Path], Report], Path]] = ()
 
 
 class Reports:
@@ -94,10 +95,11 @@ class Reports:
             "html": HtmlReport,
             "badge": BadgeReport,
         }
-        for name in (field.name for field in fields(files)):
+        for name, kind in kinds.items():
             path: Path | None = getattr(files, name)
             if path is not None:
-                self._reports.append(self._open(kinds[name], path))
+                self._reports.append(self._open(kind, path))
+        self._reports += [self._open(kind, path) for kind, path in files.others]
         self._reports.append(text)
 
     def _open(self, kind: Callable[[Path], Report], path: Path) -> Report:

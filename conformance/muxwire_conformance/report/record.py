@@ -46,6 +46,7 @@ def describe(result: Result, head: Mapping[str, Any]) -> dict[str, Any]:
         "expected": result.expected,
         "actual": result.actual,
         "cause": likely_cause(result),
+        "known": result.known,
         "violations": [
             {"requirement": seen.requirement, "text": seen.text} for seen in result.violations
         ],

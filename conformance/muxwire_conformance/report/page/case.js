@@ -56,7 +56,7 @@ function side(report, run, result) {
   fact("expected", result.expected, "expected");
   fact("actual", result.actual, "actual");
   fact("probably", result.cause);
-  fact("known", result.baseline);
+  fact("known", result.known);
   if (result.requirement !== undefined) fact("broke", `${result.requirement}: ${report.rules[result.requirement].text}`);
   fact("attempts", (result.attempts || []).join(", "));
   fact("checks", result.checks.length ? [el("ul", { class: "checks" }, result.checks.map(check))] : "");
