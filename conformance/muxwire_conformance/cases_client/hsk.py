@@ -130,7 +130,6 @@ async def ack_first(ctx: ClientContext) -> None:
     "HSK-005/client-goaway-first",
     role="client",
     checks=["ended", "not-connected", "again"],
-    requirements=["HSK-005", "HSK-011"],
 )
 async def goaway_first(ctx: ClientContext) -> None:
     """GOAWAY in place of SETTINGS is a failed attempt: the client ends it and dials again."""

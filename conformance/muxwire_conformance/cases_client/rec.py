@@ -287,7 +287,7 @@ async def _retried(
     role="client",
     checks=["retry"],
     features=["retry"],
-    requirements=["REC-002", "REC-007", "REC-009"],
+    requirements=["REC-002", "REC-007"],
 )
 async def ambiguous_idempotent(ctx: ClientContext) -> None:
     """An AMBIGUOUS request with IDEMPOTENT is tried again, with a new id, same request-id."""

@@ -98,3 +98,19 @@ async def two_draining(ctx: ClientContext) -> None:
     bad = second.refusal("DRAINING", flags=wire.NOT_PROCESSED)
     link.violate(bad)
     await link.expect_connection_error("PROTOCOL_ERROR")
+
+
+@case("RID-005/client-refused-ones-count", role="client", checks=["covered", "moved"])
+async def refused_ones_count(ctx: ClientContext) -> None:
+    """Ordinals count every OPEN in order, refused ones included."""
+    link = await ctx.ready()
+    refused = ctx.request(b"1")
+    (await link.take()).fail("UNIMPLEMENTED", not_processed=True)
+    await refused.fails("NOT_PROCESSED")
+    calls = [ctx.request(b"2"), ctx.request(b"3")]
+    ones = [await link.take() for _ in calls]
+    link.send(wire.goaway(last_ordinal=2, grace_ms=30_000))
+    (await (await ctx.next_link()).take(check="moved")).answer(b"3")
+    ones[0].answer(b"2")
+    await calls[0].succeeds([b"2"], check="covered")
+    await calls[1].succeeds([b"3"], check="moved")

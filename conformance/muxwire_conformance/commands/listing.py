@@ -6,13 +6,14 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from muxwire_conformance.case import Case, load_cases
+from muxwire_conformance.case import PACKAGES, Case, load_cases
 from muxwire_conformance.commands import options
 from muxwire_conformance.verdict import ExitCode
 
 _EXAMPLES = """\
 examples:
   muxwire-conformance list --area FRM
+  muxwire-conformance list --role client REC
   muxwire-conformance list -k 'ping and not flags' --level should
 """
 
@@ -27,11 +28,17 @@ def add(commands: options.Commands) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     options.add_selection(parser)
+    parser.add_argument(
+        "--role",
+        choices=sorted(PACKAGES),
+        default="worker",
+        help="the cases that judge this side (default: %(default)s)",
+    )
     parser.set_defaults(run=_run)
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    return print_list(options.selected(arguments, load_cases()))
+    return print_list(options.selected(arguments, load_cases(arguments.role)))
 
 
 def print_list(cases: Sequence[Case]) -> int:

@@ -34,7 +34,7 @@ def add(commands: options.Commands) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    library = load_cases()
+    library = {**load_cases("worker"), **load_cases("client")}
     known = rule(arguments.id.upper())
     if known.known:
         citing = [one for one in library.values() if known.id in one.requirements]
@@ -64,6 +64,7 @@ def _description(one: Case) -> list[str]:
     if one.twin is not None:
         twin = one.twin if isinstance(one.twin, str) else "the same without the violation"
         lines.append(f"  twin    {twin}")
+    lines.append(f"  judges  a {one.role}")
     remarks = [name for name in ("exclusive", "timed") if getattr(one, name)]
     if one.features:
         remarks.append(f"needs {', '.join(one.features)}")
