@@ -66,7 +66,7 @@ DISPOSITIONS: Mapping[str, Mapping[str, Disposition]] = {
         "DOS-002": Disposition(
             Kind.OUTSIDE, "the budget for PINGs ends such a connection first; no memory is told"
         ),
-        **{f"P0-{number:03}": _CALLHOME for number in (18, 19)},
+        **{f"P0-{number:03}": _CALLHOME for number in (2, 8, 12, 14, 18, 19)},
     },
 }
 """The requirements that a peer can decide and that have no case for a role, with the reason."""
