@@ -10,7 +10,7 @@ from pathlib import Path
 
 from muxwire_conformance import config
 from muxwire_conformance.baseline import BaselineError
-from muxwire_conformance.commands import check, check_client, lint, listing, options, show
+from muxwire_conformance.commands import check, check_client, compare, lint, listing, options, show
 from muxwire_conformance.config import ConfigError
 from muxwire_conformance.explain import PROGRAM
 from muxwire_conformance.report.head import suite_version
@@ -18,13 +18,14 @@ from muxwire_conformance.selection import SelectionError
 from muxwire_conformance.target import TargetError
 from muxwire_conformance.verdict import ExitCode
 
-COMMANDS = (check, check_client, lint, listing, show)
+COMMANDS = (check, check_client, compare, lint, listing, show)
 
 _EXAMPLES = f"""\
 examples:
   muxwire-conformance check                                judge the bundled worker
   muxwire-conformance check --target 127.0.0.1:7700        judge your worker
   muxwire-conformance check --help                         what else check can do
+  muxwire-conformance compare old.json new.json            what got worse, what got better
   muxwire-conformance list --area FRM
   muxwire-conformance show FRM-002/marker-f6
 
