@@ -65,7 +65,7 @@ class Case:
     @property
     def area(self) -> str:
         """Return the area letters, for example ``FRM``."""
-        return self.id[:3]
+        return self.id.partition("-")[0]
 
     @property
     def requirement(self) -> str:

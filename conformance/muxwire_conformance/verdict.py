@@ -161,7 +161,7 @@ class Result:
     @property
     def area(self) -> str:
         """Return the area letters of the id, for example ``HSK``."""
-        return self.id[:3]
+        return self.id.partition("-")[0]
 
 
 def is_must(level: str) -> bool:

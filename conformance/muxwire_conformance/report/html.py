@@ -87,7 +87,7 @@ def page_data(runs: Sequence[Run]) -> dict[str, Any]:
         for result in run.results:
             firsts.setdefault(result.id, result)
     budget = [MOST_TRANSCRIPTS]
-    cited = {result.id[:7] for result in firsts.values()}
+    cited = {_named(id) for id in firsts}
     cited |= {result.requirement for run in runs for result in run.results}
     return {
         "areas": _areas({result.area for result in firsts.values()}),
@@ -95,8 +95,8 @@ def page_data(runs: Sequence[Run]) -> dict[str, Any]:
             {
                 "id": result.id,
                 "title": result.title,
-                "requirement": result.id[:7],
-                "level": rule(result.id[:7]).level,
+                "requirement": _named(result.id),
+                "level": rule(_named(result.id)).level,
             }
             for result in firsts.values()
         ],
@@ -115,6 +115,11 @@ def page_data(runs: Sequence[Run]) -> dict[str, Any]:
     }
 
 
+def _named(id: str) -> str:
+    """Return the requirement that a case id names."""
+    return id.partition("/")[0]
+
+
 def _summary(run: Run) -> dict[str, Any] | None:
     if run.summary is None:
         return None
@@ -123,7 +128,7 @@ def _summary(run: Run) -> dict[str, Any] | None:
 
 def _areas(present: set[str]) -> list[dict[str, str]]:
     """Return the areas in the order of the chapters, named after them."""
-    chapters = {one.id[:3]: one.file for one in requirements.load().values()}
+    chapters = {one.area: one.file for one in requirements.load().values()}
     ordered = sorted(present, key=lambda area: (chapters.get(area, "99"), area))
     return [{"code": area, "name": _chapter(chapters.get(area, ""))} for area in ordered]
 
@@ -140,7 +145,7 @@ def _results(run: Run, budget: list[int]) -> Iterable[tuple[str, dict[str, Any]]
 
 def _compact(record: Mapping[str, Any], budget: list[int]) -> dict[str, Any]:
     """Drop what the page knows from elsewhere, and shorten what occurs in thousands."""
-    named = record["id"][:7]
+    named = _named(record["id"])
     dropped = {"id", "title", "level", "rule", "source", "ran", "connections"}
     kept = {name: value for name, value in record.items() if name not in dropped and value != ""}
     if kept["requirement"] == named:

@@ -86,7 +86,7 @@ function matrix() {
   if (!several) head.append(el("th", { scope: "col", class: "sum" }, "passed"));
   const body = el("tbody");
   for (const area of report.areas) {
-    const cases = report.cases.filter((one) => one.id.startsWith(area.code));
+    const cases = report.cases.filter((one) => one.id.startsWith(area.code + "-"));
     const button = el("button", { type: "button", "aria-pressed": "false", "data-area": area.code }, el("code", {}, area.code), area.name);
     const row = el("tr", {}, el("th", { scope: "row", class: "name" }, button));
     for (const run of report.runs) {
@@ -153,7 +153,7 @@ const levelOf = (level) => (/^(MUST|SHALL|REQ)/.test(level) ? "must" : /^(SHOULD
 
 function asked(one) {
   const area = $("area").value, level = $("level").value, words = $("text").value.toLowerCase().split(/\s+/).filter(Boolean);
-  return (!area || one.id.startsWith(area)) && (!level || levelOf(one.level) === level) &&
+  return (!area || one.id.startsWith(area + "-")) && (!level || levelOf(one.level) === level) &&
     words.every((word) => one.words.includes(word));
 }
 
