@@ -30,7 +30,11 @@ def remote(outcome: Outcome, code: int, **more: int) -> Failure:
 
 CLASSES = [
     (Failure(outcome=Outcome.NOT_SENT), True, True),
+    (Failure(outcome=Outcome.NOT_SENT, code=ErrorCode.DRAINING), True, True),
+    (Failure(outcome=Outcome.NOT_SENT, code=ErrorCode.CONNECTION_LIMIT), True, True),
     (Failure(outcome=Outcome.NOT_SENT, code=ErrorCode.INVALID_ARGUMENT), False, False),
+    (Failure(outcome=Outcome.NOT_SENT, code=ErrorCode.CANCELLED), False, False),
+    (Failure(outcome=Outcome.NOT_SENT, code=ErrorCode.DEADLINE_EXCEEDED), False, False),
     (Failure(outcome=Outcome.NOT_PROCESSED), True, True),
     (remote(Outcome.NOT_PROCESSED, ErrorCode.OVERLOADED), True, True),
     (remote(Outcome.NOT_PROCESSED, ErrorCode.DRAINING), True, True),

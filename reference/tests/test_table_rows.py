@@ -2,19 +2,19 @@
 
 Each row is driven from the wire or through the public calls.  Its effect is read off events,
 frames, counters and errors, and its next state off what the core does next; no private name is
-used.  The last test prints which rows were met; ``pytest -rP`` shows it.
+used.  The last test sees to it that every machine has such tests.
 """
 
 from __future__ import annotations
 
-import sys
+import re
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from core_harness import Wire, client, opening, request, response, rid, worker
 from muxwire._generated import codec
 from muxwire._generated import machines as m
-from muxwire._generated.machines import CLIENT_REQUEST, WORKER_REQUEST
 from muxwire._generated.registries import END_STREAM, ERROR, META, ErrorCode
 from muxwire.core import (
     CancelReason,
@@ -29,24 +29,16 @@ from muxwire.core import (
 )
 from muxwire.core.events import Event, HandshakeDone
 from muxwire.errors import Outcome, RequestClosed
+from table_rows import Machine, Row
 
 HIGH = 1 << 40
 WINDOW = 65_536
 ME = rid(1)
-Row = tuple[int, int]
-
-
-def all_rows(table: tuple[tuple[m.Row, ...], ...]) -> list[Row]:
-    return [(state, input_) for state in range(len(table)) for input_ in range(len(table[state]))]
 
 
 # -- the worker ------------------------------------------------------------------------------------
 
-WORKER_IMPOSSIBLE: dict[Row, str] = {
-    (m.IDLE, m.IN_TERMINAL): "a worker has no terminal for an id that it does not know",
-    (m.IDLE, m.IN_LOST): "a worker has no request for an id that it does not know",
-    (m.CLOSED, m.IN_TERMINAL): "the terminal is what closes a request, and it is written once",
-}
+WORKER = Machine("WORKER_REQUEST")
 
 
 def worker_in(state: int) -> Wire[WorkerConnection]:
@@ -148,19 +140,18 @@ def worker_state(make: Callable[[], Wire[WorkerConnection]], last: int) -> int:
 
 
 def check_worker_row(state: int, input_: int) -> None:
-    row = WORKER_REQUEST[state][input_]
+    row = WORKER.row(state, input_)
     wire = worker_in(state)
     frames, glitches = len(wire.frames), wire.core.counters.glitches
     worker_input(wire, state, input_)
     effect = worker_effect(wire, state, frames, glitches)
     if row.effect == m.EFFECT_VIOLATION:
-        assert effect == row.effect
         wire.assert_violation(ErrorCode(row.code), row.requirement)
+        WORKER.assert_obeyed(state, input_, effect, row.state)
         return
     if row.effect == m.EFFECT_DISCARD:
         assert wire.core.buffered_bytes == 0
         effect = {m.EFFECT_IGNORE: m.EFFECT_DISCARD}.get(effect, effect)
-    assert m.EFFECTS[effect] == m.EFFECTS[row.effect]
 
     def again() -> Wire[WorkerConnection]:
         wire = worker_in(state)
@@ -172,19 +163,10 @@ def check_worker_row(state: int, input_: int) -> None:
     )
     last = max(1, next_seq(state) + (counted if state != m.IDLE else 1))
     found = worker_state(again, last)
-    assert m.WORKER_REQUEST_STATES[found] == m.WORKER_REQUEST_STATES[row.state]
+    WORKER.assert_obeyed(state, input_, effect, found)
 
 
-@pytest.mark.parametrize(
-    ("state", "input_"),
-    [
-        pytest.param(
-            *row, id=f"{m.WORKER_REQUEST_STATES[row[0]]}-{m.WORKER_REQUEST_INPUTS[row[1]]}"
-        )
-        for row in all_rows(WORKER_REQUEST)
-        if row not in WORKER_IMPOSSIBLE
-    ],
-)
+@WORKER.each_row()
 def test_a_row_of_the_worker(state: int, input_: int) -> None:
     check_worker_row(state, input_)
 
@@ -203,6 +185,7 @@ CLIENT_IMPOSSIBLE: dict[Row, str] = {
     (m.IDLE, m.IN_SEND_END): BEHIND,
     (m.IDLE, m.IN_SEND_STOP): "a STOP is held back until the OPEN is written (FAI-001)",
 }
+CLIENT = Machine("CLIENT_REQUEST", CLIENT_IMPOSSIBLE)
 OPENS = (m.IN_SEND_OPEN, m.IN_SEND_OPEN_END)
 LOCAL = (m.IN_SEND_BODY, m.IN_SEND_END, m.IN_SEND_STOP, m.IN_SEND_KILL)
 
@@ -313,7 +296,7 @@ def client_state(wire: Wire[ClientConnection], request_id: bytes) -> int:
 
 
 def check_client_row(state: int, input_: int) -> None:
-    row = CLIENT_REQUEST[state][input_]
+    row = CLIENT.row(state, input_)
     wire, request_id = client_in(state, input_)
     frames = len(wire.frames)
     misused = client_input(wire, request_id, input_)
@@ -329,19 +312,18 @@ def check_client_row(state: int, input_: int) -> None:
     else:
         effect = client_effect(wire, frames, state, input_)
     if row.effect == m.EFFECT_VIOLATION:
-        assert effect == row.effect
         wire.assert_violation(ErrorCode(row.code), row.requirement)
+        CLIENT.assert_obeyed(state, input_, effect, row.state)
         return
     if row.effect == m.EFFECT_DISCARD:
         assert wire.core.buffered_bytes == 0
         effect = {m.EFFECT_IGNORE: m.EFFECT_DISCARD}.get(effect, effect)
-    assert m.EFFECTS[effect] == m.EFFECTS[row.effect]
     if effect == m.EFFECT_SEND:
         _check_sent(wire, request_id, frames, input_)
     if (state, input_) == (m.KILLING, m.IN_RESPONSE_END):  # STM-002
         assert wire.one(ResponseFailed).outcome is Outcome.FAILED
     found = client_state(wire, request_id)
-    assert m.CLIENT_REQUEST_STATES[found] == m.CLIENT_REQUEST_STATES[row.state]
+    CLIENT.assert_obeyed(state, input_, effect, found)
 
 
 def _check_sent(wire: Wire[ClientConnection], request_id: bytes, frames: int, input_: int) -> None:
@@ -357,16 +339,7 @@ def _check_sent(wire: Wire[ClientConnection], request_id: bytes, frames: int, in
     assert sent == [expected[input_]]
 
 
-@pytest.mark.parametrize(
-    ("state", "input_"),
-    [
-        pytest.param(
-            *row, id=f"{m.CLIENT_REQUEST_STATES[row[0]]}-{m.CLIENT_REQUEST_INPUTS[row[1]]}"
-        )
-        for row in all_rows(CLIENT_REQUEST)
-        if row not in CLIENT_IMPOSSIBLE
-    ],
-)
+@CLIENT.each_row()
 def test_a_row_of_the_client(state: int, input_: int) -> None:
     check_client_row(state, input_)
 
@@ -385,49 +358,19 @@ def test_an_id_that_the_client_never_had() -> None:
 # -- the coverage ----------------------------------------------------------------------------------
 
 
-def _report(
-    title: str,
-    states: tuple[str, ...],
-    inputs: tuple[str, ...],
-    table: tuple[tuple[m.Row, ...], ...],
-    impossible: dict[Row, str],
-) -> None:
-    rows = all_rows(table)
-    met = len(rows) - len(impossible)
-    lines = [f"{title}: {met} of {len(rows)} rows met, {len(impossible)} cannot occur"]
-    width = max(map(len, inputs))
-    lines.append(" ".join([" " * (width + 2), *(f"{state:13}" for state in states)]))
-    for input_, name in enumerate(inputs):
-        cells = [
-            "-" if (state, input_) in impossible else m.EFFECTS[table[state][input_].effect]
-            for state in range(len(states))
-        ]
-        lines.append(" ".join([f"  {name:{width}}", *(f"{cell:13}" for cell in cells)]))
-    for (state, input_), reason in sorted(impossible.items()):
-        lines.append(f"  - {states[state]} x {inputs[input_]}: {reason}")
-    sys.stdout.write("\n".join(lines) + "\n")
+def test_every_machine_has_tests_of_its_rows() -> None:
+    here = Path(__file__).parent
+    driven = {
+        found
+        for path in here.glob("test_table_rows*.py")
+        for found in re.findall(r'Machine\(\s*"([A-Z_]+)"', path.read_text("utf-8"))
+    }
+    tables = {name.removesuffix("_STATES") for name in vars(m) if name.endswith("_STATES")}
+    assert driven == {name for name in tables if not name.startswith("WCH_")}
+    assert len(driven) == 9
 
 
-def test_every_row_is_met() -> None:
-    for title, states, inputs, table, impossible, check in (
-        (
-            "worker", m.WORKER_REQUEST_STATES, m.WORKER_REQUEST_INPUTS, WORKER_REQUEST,
-            WORKER_IMPOSSIBLE, check_worker_row,
-        ),
-        (
-            "client", m.CLIENT_REQUEST_STATES, m.CLIENT_REQUEST_INPUTS, CLIENT_REQUEST,
-            CLIENT_IMPOSSIBLE, check_client_row,
-        ),
-    ):  # fmt: skip
-        rows = all_rows(table)
-        met = set()
-        for row in rows:
-            if row not in impossible:
-                check(*row)
-                met.add(row)
-        assert met | set(impossible) == set(rows)
-        for state, input_ in impossible:  # only what the table itself rules out
-            assert table[state][input_].effect in (m.EFFECT_NONE, m.EFFECT_MISUSE)
-        unreachable = {row for row in rows if table[row[0]][row[1]].effect == m.EFFECT_NONE}
-        assert unreachable <= set(impossible)
-        _report(title, states, inputs, table, impossible)
+@pytest.mark.parametrize("machine", [WORKER, CLIENT], ids=lambda machine: machine.name)
+def test_only_misuse_has_no_way_in(machine: Machine) -> None:
+    for state, input_ in machine.impossible:
+        assert machine.row(state, input_).effect in (m.EFFECT_NONE, m.EFFECT_MISUSE)

@@ -29,8 +29,16 @@ _HOPELESS = frozenset(
 _PASSING = frozenset((ErrorCode.OVERLOADED, ErrorCode.SHUTDOWN, ErrorCode.REQUEST_INTERNAL_ERROR))
 """Failures that another attempt of an idempotent request may get past."""
 
-_LAST_CONNECTION_CODE = 0xFF
-"""A request that was not sent for another reason than its connection was taken back on purpose."""
+_TAKEN_BACK = frozenset(
+    (
+        ErrorCode.CANCELLED,
+        ErrorCode.DEADLINE_EXCEEDED,
+        ErrorCode.INVALID_ARGUMENT,
+        ErrorCode.MESSAGE_TOO_LARGE,
+        ErrorCode.REQUEST_INTERNAL_ERROR,
+    )
+)
+"""Why a client itself ends a request that was not sent (SET-003, FAI-001, REC-005)."""
 
 _BUDGET_SHARE = 0.2
 _BUDGET_WINDOW = 10.0
@@ -66,7 +74,7 @@ def may_retry(failure: Failure, *, idempotent: bool) -> bool:
     """Read the column "automatic retry" of the table of classes (REC-002, REC-003)."""
     match failure.outcome:
         case Outcome.NOT_SENT:
-            return failure.code is None or failure.code <= _LAST_CONNECTION_CODE
+            return failure.code not in _TAKEN_BACK
         case Outcome.NOT_PROCESSED:
             if failure.code == ErrorCode.NOT_FOUND:
                 return not failure.seen_not_found

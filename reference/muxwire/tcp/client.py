@@ -468,10 +468,13 @@ class Client:
         """Take a retry out of the budget; False if it is used up (REC-006)."""
         return self._budget.spend(self.now())
 
+    def in_time(self, flight: Flight, delay: float) -> bool:
+        """Whether an attempt after `delay` seconds begins before the deadline (REC-005)."""
+        return flight.deadline is None or self.now() + delay < flight.deadline
+
     def queue(self, flight: Flight, delay: float) -> None:
         """Give a flight its attempt after `delay` seconds, as soon as there is a link."""
-        now = self.now()
-        if flight.deadline is not None and now + delay >= flight.deadline:
+        if not self.in_time(flight, delay):
             flight.fail_with(ErrorCode.DEADLINE_EXCEEDED, "the deadline comes first")
         elif delay > 0:
             flight.set_timer(self._loop.call_later(delay, self._depart, flight))

@@ -243,18 +243,22 @@ class Flight:
             return
         attempt = self._attempts.begun + 1
         delay = retry_delay(ended, attempt, self._client.uniform)
+        if not self._client.in_time(self, delay):
+            self.fail_with(ErrorCode.DEADLINE_EXCEEDED, "the deadline comes first")
+            return
+        if ended.outcome is not Outcome.NOT_SENT and not self._client.may_spend_retry():
+            self.fail(error)
+            return
         self._sink.on_retry(ended, attempt, delay)
         self._client.queue(self, delay)
 
     def _may_go_on(self, ended: Failure) -> bool:
-        """Decide about another attempt (REC-002, REC-005 to REC-007)."""
+        """Decide by class, number of attempts and messages (REC-002, REC-005, REC-007)."""
         if not self._client.recovering or self._kept < 0:
             return False
         if self._delivered or not self._attempts.left:
             return False
-        if not may_retry(ended, idempotent=self._idempotent):
-            return False
-        return ended.outcome is Outcome.NOT_SENT or self._client.may_spend_retry()
+        return may_retry(ended, idempotent=self._idempotent)
 
     def fail(self, error: MuxwireError) -> None:
         """Report the failure of the request, with the highest class of its attempts."""
