@@ -31,7 +31,8 @@ from muxwire_spec.vectors.conversation import (
 
 Json = dict[str, Any]
 ROOT = Path(__file__).resolve().parents[1] / "vectors"
-FILES = {path: json.loads(path.read_bytes()) for path in sorted(ROOT.glob("*/*.json"))}
+PATHS = [path for folder in FOLDERS for path in sorted((ROOT / folder).glob("*.json"))]
+FILES = {path: json.loads(path.read_bytes()) for path in PATHS}
 VECTORS: dict[str, Json] = {
     vector["name"]: {**vector, "timed": path.parent.name == "timed"}
     for path, file in FILES.items()

@@ -34,6 +34,16 @@ class TestHexdump:
         assert main(["hexdump", BAD]) == 1
         assert "^^ FRM-007 PROTOCOL_ERROR" in capsys.readouterr().out
 
+    def test_call_home(self, capsys: Output) -> None:
+        hello = "f703002000000000" + "00" * 7 + "10" + "01" * 16 + "02" * 16
+        assert main(["hexdump", "--receiver", "router", hello]) == 0
+        assert main(["hexdump", "--callhome", hello]) == 1
+        assert "TYP-001" in capsys.readouterr().out
+        assert main(["hexdump", hello]) == 1
+        assert "FRM-004 UNSUPPORTED_FRAME" in capsys.readouterr().out
+        with pytest.raises(SystemExit):
+            main(["hexdump", "--callhome", "--receiver", "client", hello])
+
     def test_the_receiver_decides(self, capsys: Output) -> None:
         request = "f701" + ACK[4:]
         assert main(["hexdump", "--receiver", "client", request]) == 1

@@ -6,9 +6,10 @@ import json
 from typing import Any
 
 from muxwire_spec.emit import conversations, tables
-from muxwire_spec.interpret import Receiver
+from muxwire_spec.interpret import receiver_of
 from muxwire_spec.model import Spec
 from muxwire_spec.vectors import GOLDEN, VECTORS, Vector, expectation
+from muxwire_spec.vectors.callhome_frames import VECTORS as CALLHOME
 
 FOLDER = "spec/vectors"
 
@@ -81,6 +82,13 @@ magic and `header_count` are listed as fields.
 A frame of which only the header is given, with an `error`, has to be refused without its payload.
 What depends on earlier frames is not covered here: credit, states of a request, sequence numbers,
 repeated ids. That is what conversations are for.
+
+## Call-home
+
+`callhome/frames.json` has the same shape with "WCH/1" as its protocol: @AWAY@ vectors, of which W1
+to W6 are permanent. A receiver there is "worker" or "router", `first` is always false, and
+`receiver_settings` are the fixed limits of chapter 21. A preface is shown as it is; whether it
+accepts is a matter of P0-002.
 
 # Conversations
 
@@ -160,6 +168,7 @@ the times of the specification. Over a network a tester adds an allowance for th
 def emit(spec: Spec) -> dict[str, bytes]:
     """Return the JSON vectors and their description."""
     vectors = [_json(vector) for vector in VECTORS]
+    away = [_json(vector) for vector in CALLHOME]
     refused = sum("error" in vector for vector in vectors)
     streams, timed = conversations.counts()
     readme = (
@@ -167,24 +176,26 @@ def emit(spec: Spec) -> dict[str, bytes]:
         .replace("@COUNT@", str(len(vectors)))
         .replace("@REFUSED@", str(refused))
         .replace("@IGNORED@", ", ".join(WITH_IGNORED_OCTETS))
+        .replace("@AWAY@", str(len(away)))
         .replace("@STREAMS@", str(streams))
         .replace("@TIMED@", str(timed))
     )
     return {
-        f"{FOLDER}/frames.json": _file(spec, vectors).encode(),
+        f"{FOLDER}/frames.json": _file(spec.name, vectors).encode(),
+        f"{FOLDER}/callhome/frames.json": _file(spec.callhome.name, away).encode(),
         f"{FOLDER}/README.md": readme.encode(),
     }
 
 
-def _file(spec: Spec, vectors: list[dict[str, Any]]) -> str:
+def _file(protocol: str, vectors: list[dict[str, Any]]) -> str:
     """Return the file with one member of a vector to a line, however deep it goes."""
-    receiver = Receiver()
+    receiver = receiver_of(protocol, "worker")
     announced = {
         "MAX_FRAME_SIZE": receiver.max_frame_size,
         "MAX_METADATA_SIZE": receiver.max_metadata_size,
     }
     items = ",\n".join(f"  {{\n{_members(vector, 3)}\n  }}" for vector in vectors)
-    head = _members({"protocol": spec.name, "receiver_settings": announced}, 1)
+    head = _members({"protocol": protocol, "receiver_settings": announced}, 1)
     return f'{{\n{head},\n "vectors": [\n{items}\n ]\n}}\n'
 
 

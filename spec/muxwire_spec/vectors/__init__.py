@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from muxwire_spec import callhome, hexdump
 from muxwire_spec import frames as f
-from muxwire_spec import hexdump
-from muxwire_spec.interpret import Reading, Receiver, payload_layout, read_frame
+from muxwire_spec.interpret import Reading, payload_layout, read_frame, receiver_of
 from muxwire_spec.vectors.accepted import ACCEPTED, INCOMPLETE
 from muxwire_spec.vectors.build import Vector
 from muxwire_spec.vectors.golden import GOLDEN, Golden
@@ -29,7 +29,7 @@ VECTORS: tuple[Vector, ...] = (
 
 def is_preface(octets: bytes) -> bool:
     """Tell a preface from a frame, by its magic."""
-    return octets.startswith(f.MAGIC)
+    return octets.startswith((f.MAGIC, callhome.MAGIC))
 
 
 def expectation(vector: Vector) -> dict[str, Any]:
@@ -38,8 +38,10 @@ def expectation(vector: Vector) -> dict[str, Any]:
     The only member is `preface`, `frame`, `incomplete` or `error`.
     """
     if is_preface(vector.octets):
-        return {"preface": _plain(f.PREFACE.parse(vector.octets))}
-    reading = read_frame(vector.octets, Receiver(role=vector.receiver, first=vector.first))
+        layout = f.PREFACE if vector.octets.startswith(f.MAGIC) else callhome.PREFACE
+        return {"preface": _plain(layout.parse(vector.octets))}
+    receiver = receiver_of(vector.protocol, vector.receiver, first=vector.first)
+    reading = read_frame(vector.octets, receiver)
     if reading.fault is not None:
         return {"error": _error(vector, reading)}
     if reading.header is None or reading.payload is None:
@@ -51,7 +53,9 @@ def _error(vector: Vector, reading: Reading) -> dict[str, Any]:
     if reading.fault is None:
         raise LookupError(vector.name)
     breach = reading.fault.breach
-    lines = hexdump.annotate(vector.octets, receiver=vector.receiver, first=vector.first)
+    lines = hexdump.annotate(
+        vector.octets, receiver=vector.receiver, first=vector.first, protocol=vector.protocol
+    )
     faulty = next(line for line in lines if line.fault is not None)
     return {
         "code": breach.code,

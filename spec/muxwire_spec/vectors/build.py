@@ -10,8 +10,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from muxwire_spec import callhome
 from muxwire_spec import frames as f
 from muxwire_spec import registries as r
+from muxwire_spec.interpret import WMX
 from muxwire_spec.model import FrameKind
 from muxwire_spec.vocabulary import Layout
 
@@ -37,6 +39,7 @@ class Vector:
     receiver: str
     first: bool
     octets: bytes
+    protocol: str = WMX
 
 
 def vector(
@@ -76,7 +79,8 @@ def frame(
         flags: Flags of the header; they select the layout of the payload's fields.
         header: Header fields that differ from what frames of this kind have.
     """
-    found = next(candidate for candidate in f.FRAMES if candidate.name == kind)
+    kinds = (*f.FRAMES, *callhome.FRAMES)
+    found = next(candidate for candidate in kinds if candidate.name == kind)
     octets = payload if isinstance(payload, bytes) else _layout(found, flags).build(payload)
     subtypes = r.CONTROL_SUBTYPES if found.type == "CONTROL" else r.HEARTBEAT_SUBTYPES
     usual = {
@@ -93,7 +97,8 @@ def frame(
 
 def _layout(kind: FrameKind, flags: int) -> Layout:
     name = next(name for flag, name in kind.payloads if not flag or flags & r.FLAGS.value(flag))
-    return next(layout for layout in f.LAYOUTS if layout.title == name)
+    layouts = (*f.LAYOUTS, *callhome.LAYOUTS)
+    return next(layout for layout in layouts if layout.title == name)
 
 
 def header_only(kind: str, length: int, **header: Any) -> bytes:

@@ -101,6 +101,17 @@ HEADER: tuple[Vector, ...] = (
     vector(
         "subtype-last", "FRM-004", frame("SETTINGS_ACK", subtype=0x7F), "Control 0x7F", to="client"
     ),
+    *(
+        vector(
+            f"subtype-{name}-to-{to}",
+            "FRM-004",
+            frame("SETTINGS_ACK", subtype=0x20 + index),
+            f"Control {0x20 + index:#04x} belongs to WCH/1",
+            to=to,
+        )
+        for index, name in enumerate(("hello", "accept", "reject", "done"))
+        for to in ("worker", "client")
+    ),
     vector("heartbeat-zero", "FRM-004", frame("PING", bytes(8), subtype=0), "Heartbeat 0x00"),
     vector("heartbeat-next", "FRM-004", frame("PING", bytes(8), subtype=3), "Heartbeat 0x03"),
     vector(
