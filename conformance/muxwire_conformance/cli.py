@@ -10,7 +10,17 @@ from pathlib import Path
 
 from muxwire_conformance import config
 from muxwire_conformance.baseline import BaselineError
-from muxwire_conformance.commands import check, check_client, compare, lint, listing, options, show
+from muxwire_conformance.commands import (
+    check,
+    check_client,
+    compare,
+    export,
+    lint,
+    listing,
+    options,
+    replay,
+    show,
+)
 from muxwire_conformance.config import ConfigError
 from muxwire_conformance.explain import PROGRAM
 from muxwire_conformance.report.head import suite_version
@@ -18,7 +28,7 @@ from muxwire_conformance.selection import SelectionError
 from muxwire_conformance.target import TargetError
 from muxwire_conformance.verdict import ExitCode
 
-COMMANDS = (check, check_client, compare, lint, listing, show)
+COMMANDS = (check, check_client, compare, lint, replay, export, listing, show)
 
 _EXAMPLES = f"""\
 examples:

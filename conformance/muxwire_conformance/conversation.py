@@ -26,7 +26,7 @@ from muxwire_spec.registries import SETTINGS
 
 from muxwire_conformance import wire
 from muxwire_conformance.outgoing import Outgoing
-from muxwire_conformance.transcript import Transcript
+from muxwire_conformance.transcript import HALF_CLOSES, RESETS, Transcript
 from muxwire_conformance.transport import End, EndKind, Transport
 from muxwire_conformance.verdict import CheckFailed, Unprepared, Violation
 from muxwire_conformance.wire import Fault, Frame, Override, Preface
@@ -104,6 +104,7 @@ class Conversation:
         self._waiting_since = time.monotonic()
         transport.on_bytes = self._on_bytes
         transport.on_end = self._on_end
+        transport.on_half_close = lambda: self.transcript.event(HALF_CLOSES, time.monotonic())
 
     # -- what a role adds --------------------------------------------------------------------
 
@@ -158,7 +159,9 @@ class Conversation:
     def _lost(self) -> None:
         fault = self._parser.lost
         if fault is not None and not any(v.text == fault.text for v in self.context.violations):
-            self.transcript.event(f"the judge lost its place: {fault.text}", time.monotonic())
+            now = time.monotonic()
+            self.transcript.rubbish(bytes(self._parser.garbage), now)
+            self.transcript.event(f"the judge lost its place: {fault.text}", now)
             self._violated(fault, None)
 
     def _violated(self, fault: Fault, frame: Frame | None) -> None:
@@ -565,7 +568,7 @@ class Conversation:
     def abort(self) -> None:
         """Reset the connection."""
         self._stop_heartbeat()
-        self.transcript.event("the judge resets the connection", time.monotonic())
+        self.transcript.event(RESETS, time.monotonic())
         self.transport.abort()
 
 

@@ -22,7 +22,7 @@ from muxwire_conformance.explain import plain
 from muxwire_conformance.recorded import EVENT, Piece, Record
 from muxwire_conformance.referee import CLIENT, WORKER, Referee, Seen
 from muxwire_conformance.rules import rule
-from muxwire_conformance.transcript import Entry
+from muxwire_conformance.transcript import NOT_KEPT, Entry
 from muxwire_conformance.verdict import ExitCode
 from muxwire_conformance.wire import Fault, Frame
 
@@ -183,7 +183,7 @@ def lint_records(records: Iterable[Record], findings: Findings) -> None:
             silent = ""
             for piece in conversation.pieces:
                 if piece.sender == EVENT:
-                    if "entries not kept" in piece.text:
+                    if NOT_KEPT in piece.text:
                         findings.say(f"{where}: the middle was not kept; judged as far as there")
                         break
                     continue

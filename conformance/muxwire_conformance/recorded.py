@@ -41,6 +41,7 @@ class Conversation:
     """What was said on one connection."""
 
     label: str
+    started_ms: float = 0.0
     pieces: list[Piece] = field(default_factory=list)
 
 
@@ -157,9 +158,10 @@ def _of_result(result: Mapping[str, Any], run: Mapping[str, Any]) -> Record:
         conversations=[
             Conversation(
                 label=str(one["label"]),
+                started_ms=float(one["started_ms"]),
                 pieces=[
                     Piece(
-                        ms=float(entry["ms"]) + float(one.get("started_ms", 0.0)),
+                        ms=float(entry["ms"]) + float(one["started_ms"]),
                         sender=sides[entry["who"]],
                         text=str(entry["text"]),
                         octets=bytes.fromhex(entry["hex"]),

@@ -11,6 +11,10 @@ KEEP_FIRST = 120
 KEEP_LAST = 120
 KEEP_OCTETS = 2_048
 
+HALF_CLOSES = "the judge ends its direction (FIN)"
+RESETS = "the judge resets the connection"
+NOT_KEPT = "entries not kept"
+
 
 @dataclass(slots=True, kw_only=True)
 class Entry:
@@ -88,6 +92,12 @@ class Transcript:
             )
         )
 
+    def rubbish(self, data: bytes, at: float) -> None:
+        """Record octets of the target that are no frame."""
+        text = wire.describe_raw(data[:KEEP_OCTETS], len(data))
+        entry = Entry(at=at, who="target", text=text, raw=data[:KEEP_OCTETS], length=len(data))
+        self.add(entry)
+
     def event(self, text: str, at: float) -> None:
         """Record something that is not octets, such as the end of a direction."""
         self.add(Entry(at=at, who="event", text=text))
@@ -98,7 +108,7 @@ class Transcript:
         middle = []
         if dropped:
             at = self.last[0].at
-            middle.append(Entry(at=at, who="event", text=f"... {dropped} entries not kept ..."))
+            middle.append(Entry(at=at, who="event", text=f"... {dropped} {NOT_KEPT} ..."))
         return [*self.first, *middle, *self.last]
 
     def mark(self, item: wire.Frame | wire.Preface, *, field: str = "", remark: str = "") -> None:

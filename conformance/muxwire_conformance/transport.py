@@ -104,6 +104,10 @@ def _ignore_bytes(_data: bytes, _at: float) -> None:
     return None
 
 
+def _ignore() -> None:
+    return None
+
+
 def _ignore_end(_end: End) -> None:
     return None
 
@@ -135,6 +139,7 @@ class Transport:
         self._flushed.set()
         self.on_bytes: Callable[[bytes, float], None] = _ignore_bytes
         self.on_end: Callable[[End], None] = _ignore_end
+        self.on_half_close: Callable[[], None] = _ignore
         self._record = record
         self.recording = Recording()
         self.end: End | None = None
@@ -306,6 +311,8 @@ class Transport:
 
     def half_close(self) -> None:
         """Send FIN after what is queued; reading goes on."""
+        if not self._half_close_wanted:
+            self.on_half_close()
         self._half_close_wanted = True
         self._pump()
 

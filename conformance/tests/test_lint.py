@@ -119,6 +119,8 @@ def test_an_end_is_passed_on_as_it_is(kind: EndKind) -> None:
             read_exactly(sock, 4)
             reset(sock)
 
+    answer = b"more" if kind is EndKind.RST else b""
+
     async def main() -> tuple[EndKind, bytes]:
         with FakePeer(script) as peer:
             proxy = through(quiet(), peer.address)
@@ -128,7 +130,7 @@ def test_an_end_is_passed_on_as_it_is(kind: EndKind) -> None:
                 "127.0.0.1",
                 address.port,
                 within=5,
-                on_bytes=lambda data, _at: (heard.extend(data), client.write(b"more"))[0],
+                on_bytes=lambda data, _at: (heard.extend(data), client.write(answer))[0],
                 on_end=lambda _end: over.set(),
             )
             client.write(b"ping")

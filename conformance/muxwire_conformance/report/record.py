@@ -37,6 +37,7 @@ def describe(result: Result, head: Mapping[str, Any]) -> dict[str, Any]:
     }
     if result.verdict is Verdict.PASS:
         return entry
+    first = min((one.started for one in result.transcripts), default=0.0)
     target, seed = str(head.get("target", "")), int(head.get("seed", 0))
     entry |= {
         "rule": known.text,
@@ -53,16 +54,17 @@ def describe(result: Result, head: Mapping[str, Any]) -> dict[str, Any]:
         "rerun": rerun_command(
             result.rerun or result.id, target=target, seed=seed, role=result.role
         ),
-        "connections": [_transcript(one) for one in result.transcripts],
+        "connections": [_transcript(one, first) for one in result.transcripts],
     }
     if result.traceback:
         entry["traceback"] = result.traceback
     return entry
 
 
-def _transcript(transcript: Transcript) -> dict[str, Any]:
+def _transcript(transcript: Transcript, first: float) -> dict[str, Any]:
     return {
         "label": transcript.label,
+        "started_ms": round((transcript.started - first) * 1_000, 3),
         "entries": [_entry(entry, transcript.started) for entry in transcript.entries()],
     }
 
