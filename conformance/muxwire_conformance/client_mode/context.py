@@ -16,6 +16,7 @@ from muxwire_conformance.client_mode.driver import (
     connect_members,
     decode,
     encode,
+    names_address,
 )
 from muxwire_conformance.client_mode.exchange import Exchange
 from muxwire_conformance.client_mode.link import Link
@@ -365,6 +366,8 @@ class ClientContext(CaseContext):
         address = self.listener.address
         bench.driver = await bench.launcher.start(bench.command, address, slack=slack)
         self._said = bench.driver.transcript
+        if not names_address(bench.command):
+            members = {"addrs": [str(address)], **members}
         bench.driver.op("connect", **members)
 
     def events(self, *names: str) -> list[dict[str, Any]]:

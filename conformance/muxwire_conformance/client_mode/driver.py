@@ -52,6 +52,11 @@ def split_command(command: str, address: Address) -> list[str]:
     return [word.replace("{host}", host).replace("{port}", str(address.port)) for word in words]
 
 
+def names_address(command: str) -> bool:
+    """Tell whether the command line gives the driver the address of the judge."""
+    return "{host}" in command or "{port}" in command
+
+
 class Driver:
     """One running driver.
 

@@ -16,7 +16,8 @@ from muxwire_conformance.verdict import ExitCode
 _EXAMPLES = f"""\
 The driver is a program that wraps the client and speaks wmx-driver/1 (section 19.4 of the
 specification): JSON lines, operations on its standard input, events on its standard output. One
-process is started for each case. {{host}} and {{port}} are replaced if they occur.
+process is started for each case. {{host}} and {{port}} are replaced; if neither
+occurs, the driver is told the address with its first operation.
 
 examples:
   muxwire-conformance check-client --client-cmd 'muxwire driver'      the bundled client
