@@ -59,7 +59,7 @@ def select(
         and not any(_matches(pattern, one) for pattern in excluded)
         and (requirements is None or one.requirement in requirements)
         and (not wanted_areas or one.area in wanted_areas)
-        and (level is None or _level(one.level) == level)
+        and (level is None or level_of(one.level) == level)
         and (accept is None or accept(f"{one.id} {one.title}".casefold()))
     ]
 
@@ -68,7 +68,8 @@ def _split(values: Sequence[str]) -> list[str]:
     return [part.strip() for value in values for part in value.split(",") if part.strip()]
 
 
-def _level(level: str) -> str:
+def level_of(level: str) -> str:
+    """Return must, should or may for a level of the registry, of either polarity."""
     if level.startswith(("MUST", "SHALL", "REQUIRED")):
         return "must"
     return "should" if level.startswith(("SHOULD", "RECOMMENDED", "NOT REC")) else "may"

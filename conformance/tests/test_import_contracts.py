@@ -89,10 +89,20 @@ def test_a_forbidden_import_breaks_its_contract(
     [
         ("muxwire_spec", {"construct"}),
         ("muxwire", {"click", "prometheus_client", "uvloop"}),
-        ("muxwire_conformance", {"construct", "muxwire_spec"}),
+        ("muxwire_conformance", {"construct", "muxwire_spec", "pytest"}),
     ],
 )
 def test_a_package_imports_only_what_is_listed(package: str, allowed: set[str]) -> None:
     graph = grimp.build_graph(package, include_external_packages=True, cache_dir=None)
     outside = {module.partition(".")[0] for module in graph.modules} - {package}
     assert outside - sys.stdlib_module_names <= allowed
+
+
+def test_only_the_pytest_plugin_imports_pytest() -> None:
+    graph = grimp.build_graph("muxwire_conformance", include_external_packages=True, cache_dir=None)
+    assert graph.find_modules_that_directly_import("pytest") == {
+        "muxwire_conformance.pytest_plugin",
+        "muxwire_conformance.pytest_cases",
+    }
+    users = graph.find_modules_that_directly_import("muxwire_conformance.pytest_cases")
+    assert users == {"muxwire_conformance.pytest_plugin"}
