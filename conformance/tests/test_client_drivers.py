@@ -18,7 +18,7 @@ LIMIT = 300
 
 @pytest.mark.parametrize("name", ["muxwire", "node"])
 def test_everything_that_applies_passes(name: str, tmp_path: Path) -> None:
-    command = f"{sys.executable} -m muxwire driver"
+    command = f"{sys.executable} -m muxwire driver {{host}} {{port}}"
     if name == "node":
         node = shutil.which("node")
         if node is None:

@@ -563,6 +563,19 @@ async def test_nobody_answers() -> None:
         assert tester.all("retry") == []
 
 
+async def test_who_waits_too_long_for_a_place_was_not_sent() -> None:
+    async with scripted(wait_ms=1_000) as (tester, worker), await worker.greeted() as peer:
+        for n in range(100):
+            tester.op("request", ref=f"r{n}", subject="a")
+        for _ in range(100):
+            await opened(peer)
+        tester.op("request", ref="r100", subject="a")
+        error = await tester.final("r100")
+        assert (error["class"], error["code"], error["attempts"]) == ("NOT_SENT", None, 0)
+        await pinged(peer)
+        assert len(tester.all("error")) == 1
+
+
 # -- what may not be sent --------------------------------------------------------------------------
 
 

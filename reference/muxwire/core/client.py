@@ -239,6 +239,11 @@ class ClientConnection(Connection[ClientRequest]):
         request.queue.end()
         self._schedule(request)
 
+    def begun(self, request_id: bytes) -> bool:
+        """Whether its OPEN has been handed to the transport; True also if it is over."""
+        request = self._requests.get(request_id)
+        return request is None or request.state != IDLE
+
     def unsent(self, request_id: bytes) -> int | None:
         """Return how many of its messages are not handed over whole; None if it is over."""
         request = self._requests.get(request_id)

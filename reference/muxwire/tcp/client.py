@@ -77,7 +77,7 @@ def connect(
         connections: Connections to each worker, 1 to 4.
         recover: Redial lost connections, and retry requests where that is safe. False gives each
             connection and each request one attempt.
-        wait: Seconds that a request may wait for a connection (REC-005).
+        wait: Seconds that a request may wait for a chance to begin (REC-005).
         tls: What `client_context` returns, for TLS; without it octets travel as they are.
 
     Raises (when awaited or entered):
@@ -120,7 +120,7 @@ class Client:
         config: Options of each connection.
         connections: Connections to each worker.
         recover: Redial, and retry.
-        wait: Seconds that a request may wait for a connection.
+        wait: Seconds that a request may wait for a chance to begin.
         tls: Context for TLS.
         pipeline: Send requests before the handshake is complete.  That saves a round trip; if the
             handshake then fails, they are AMBIGUOUS (HSK-010).
@@ -176,6 +176,7 @@ class Client:
         self._leaving: set[Link] = set()
         self._changed = asyncio.Event()
         self._closed = False
+        self._patrol: asyncio.TimerHandle | None = None
 
     async def start(self) -> Client:
         """Dial every slot; return when the first connection is usable.
@@ -345,15 +346,30 @@ class Client:
             self._await_link(flight)
         else:
             flight.begin(link)
-            self._flights.add(flight)
+            self._add(flight)
 
     def _await_link(self, flight: Flight) -> None:
         """Let a flight begin as soon as there is a link for it."""
         if not (self.recover or self._dialling or self.connections):
             raise self._over()
         open_metadata(0, 0, flight.subject, flight.headers)
-        self._flights.add(flight)
+        self._add(flight)
         self.queue(flight, 0.0)
+
+    def _add(self, flight: Flight) -> None:
+        self._flights.add(flight)
+        if self._patrol is None:
+            self._patrol = self._loop.call_later(min(1.0, self._wait / 8), self._look_around)
+
+    def _look_around(self) -> None:
+        """End requests that wait too long on their connection, for a place or credit (REC-005)."""
+        self._patrol = None
+        since = self.now() - self._wait
+        for flight in [flight for flight in self._flights if flight.flying]:
+            if flight.since <= since and not flight.begun:
+                flight.withdraw(f"no chance to begin for {self._wait:g} s")
+        if self._flights:
+            self._patrol = self._loop.call_later(min(1.0, self._wait / 8), self._look_around)
 
     # -- the connections
 
@@ -392,6 +408,8 @@ class Client:
         for flight in [flight for flight in self._flights if not flight.flying]:
             self.forget(flight)
             flight.fail_with(ErrorCode.CANCELLED, "the client is closed")
+        if self._patrol is not None:
+            self._patrol.cancel()
         for slot in self._slots:
             slot.stop()
         await asyncio.gather(*(link.close(wait) for link in self._links()))
@@ -495,7 +513,7 @@ class Client:
             flight.fail_with(None, "no connection is left")
             return
         self._waiting.append(flight)
-        limit = self.now() + self._wait
+        limit = flight.since + self._wait
         if flight.deadline is not None and flight.deadline < limit:
             flight.set_timer(self._loop.call_at(flight.deadline, self._too_late, flight))
         else:

@@ -47,6 +47,7 @@ class Flight:
         headers: What goes with every attempt.
         deadline: When it has to be over, or None.
         done: Its caller has had the last word.
+        since: When it began to wait for its next attempt.
         request_id: The id of the current attempt, or of the last; empty before the first.
         avoided: Workers that failed or drained under it (REC-008).
         not_found: Workers that do not know its subject.
@@ -75,6 +76,7 @@ class Flight:
         "headers",
         "not_found",
         "request_id",
+        "since",
         "subject",
     )
 
@@ -110,6 +112,7 @@ class Flight:
         self._stop_reason: int | None = None
         self._timer: asyncio.TimerHandle | None = None
         self.deadline = deadline
+        self.since = client.now()
         self.done = False
         self.avoided: frozenset[str] = frozenset()
         self.not_found: frozenset[str] = frozenset()
@@ -124,6 +127,11 @@ class Flight:
             return 0
         unsent = self._link.unsent(self.request_id)
         return 0 if unsent is None else self._given - unsent
+
+    @property
+    def begun(self) -> bool:
+        """Whether the OPEN of the current attempt has been handed to the transport."""
+        return self._link is not None and self._link.begun(self.request_id)
 
     def begin(self, link: Link) -> None:
         """Make an attempt on a link that accepts requests.
@@ -218,6 +226,8 @@ class Flight:
 
     def on_failed(self, error: MuxwireError) -> None:
         """Try again if that is allowed, else report the highest class of all attempts."""
+        if self.done:
+            return
         if not isinstance(error, RequestFailed) or self._link is None:
             self.fail(error)
             return
@@ -249,6 +259,8 @@ class Flight:
         if ended.outcome is not Outcome.NOT_SENT and not self._client.may_spend_retry():
             self.fail(error)
             return
+        if ended.outcome is not Outcome.NOT_SENT:
+            self.since = self._client.now() + delay
         self._sink.on_retry(ended, attempt, delay)
         self._client.queue(self, delay)
 
@@ -291,6 +303,12 @@ class Flight:
         if self._link is not None and self._flying:
             self._link.kill(self.request_id, code)
         self.fail_with(code, str(error))
+
+    def withdraw(self, message: str) -> None:
+        """End a request whose OPEN still waits on its link."""
+        if self._link is not None:
+            self._link.kill(self.request_id, ErrorCode.CANCELLED)
+        self.fail_with(None, message)
 
     def _finish(self) -> None:
         self.done = True

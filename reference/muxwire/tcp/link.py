@@ -198,6 +198,10 @@ class Link:
         self._core.awaiting(request_id, waiting)
         self._pump.touch()
 
+    def begun(self, request_id: bytes) -> bool:
+        """Whether the OPEN of a request has been handed over."""
+        return self._core.begun(request_id)
+
     def unsent(self, request_id: bytes) -> int | None:
         """Return how many messages of a request are not handed over; None if it is over."""
         return self._core.unsent(request_id)
