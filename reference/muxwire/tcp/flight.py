@@ -256,10 +256,10 @@ class Flight:
         if not self._client.in_time(self, delay):
             self.fail_with(ErrorCode.DEADLINE_EXCEEDED, "the deadline comes first")
             return
-        if ended.outcome is not Outcome.NOT_SENT and not self._client.may_spend_retry():
-            self.fail(error)
-            return
         if ended.outcome is not Outcome.NOT_SENT:
+            if not self._client.may_spend_retry():
+                self.fail(error)
+                return
             self.since = self._client.now() + delay
         self._sink.on_retry(ended, attempt, delay)
         self._client.queue(self, delay)
