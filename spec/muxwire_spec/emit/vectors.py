@@ -162,6 +162,33 @@ In `streams` what is expected comes within 2 s, or within so many milliseconds a
 connection, or since the client began its dial. A `receive` has the member `at`. An `expect` and an
 `end` have `by`, the latest time, and sometimes `after`, before which it must not happen. These are
 the times of the specification. Over a network a tester adds an allowance for the way.
+
+# Conversations of call-home
+
+`callhome/worker.json` and `callhome/router.json` have the same form, with "WCH/1" as their protocol
+and "worker" or "router" as the endpoint under test. The tester plays the other side, HTTP included.
+The member `connection` of a step says which connection it is about: they are numbered in the order
+of the dials, and the first step about a connection is also its dial. A `frame` that is expected has
+the member `request_id` where it is about a stream. PING and ignorable frames are free. A
+worker under test dials no connection ahead. Besides `receive`
+and `expect` a step has one of these members:
+
+- `post`, to a worker: the tester sends a POST with this `subject`, these `fields` and this `body`;
+  "{addr}" stands for the tester's own address. The answer has the `status` beside it. Members of
+  `fields` that are not listed are not sent.
+- `call`, to a router: a caller's request. The router posts it; where it would draw a stream id and
+  a token at random, it takes those of `fields`.
+- `answer`: the tester's HTTP answer to the last POST. `not_processed` says that it carries
+  wmx-not-processed, `code` is that of its error object, `location` the field of that name.
+- `local`: a caller does "stop" or "kill" with the request of this `stream`.
+- `outcome`: how the request of this `stream` ends at its caller: "SUCCESS" or a `class` of
+  chapter 16, its `code` or null, and the `messages` that it was given.
+- `close`: the tester closes the connection.
+- `end`: the endpoint closes the connection, without a frame that was not expected before.
+
+`callhome/exchange.json` is a recorded exchange: the octets of both directions of one connection,
+and what its `streams` hold. Cut either direction behind any octet: only a stream whose terminal
+arrived whole is a success.
 """
 
 
