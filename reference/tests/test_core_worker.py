@@ -767,3 +767,35 @@ def test_no_number_of_kills_closes_a_connection() -> None:
     assert [frame[0] for frame in wire.send(PING)] == [codec.PONG]
     assert wire.core.statistics.peak == 1
     assert wire.core.open_requests == wire.core.buffered_bytes == 0
+
+
+@pytest.mark.parametrize("moment", ["same segment", "before", "between", "after"])
+@pytest.mark.parametrize("kind", ["stop", "kill"])
+def test_stop_and_kill_at_any_moment(kind: str, moment: str) -> None:
+    """CAN-001, CAN-002, CAN-005, STM-005: one terminal, and nothing behind it."""
+    wire = worker()
+    core = wire.core
+    encode = codec.encode_stop if kind == "stop" else codec.encode_kill
+    cancel = encode(rid(1), ErrorCode.CANCELLED)
+    wire.send(opening(1), *([cancel] if moment == "same segment" else []))
+    if moment == "before":
+        wire.send(cancel)
+    for number in range(2):
+        core.send_message(rid(1), b"item %d" % number)
+        wire.pull()
+        if moment == "between" and not number:
+            wire.send(cancel)
+    if moment != "after":
+        told = StopReceived if kind == "stop" else HandlerCancelled
+        assert wire.one(told).request_id == rid(1)
+    core.finish(rid(1))
+    wire.pull()
+    if moment == "after":
+        wire.send(cancel, PING)
+    items = [frame[4] for frame in wire.stream(rid(1)) if not frame[1] & END_STREAM]
+    sent = {"same segment": 0, "before": 0, "between": 1, "after": 2}
+    assert len(items) == (2 if kind == "stop" else sent[moment])
+    body = wire.terminal(rid(1))
+    assert (body is None) == (kind == "stop" or moment == "after")
+    assert core.open_requests == core.statistics.active == core.buffered_bytes == 0
+    assert core.close_action is CloseAction.NONE

@@ -1104,3 +1104,37 @@ async def test_a_worker_is_private_and_has_no_conformance_subjects_by_default() 
         for subject in ("echo", "stats", "info", "drain"):
             with pytest.raises(muxwire.NotFound):
                 await client.call(f"conformance.{subject}")
+
+
+async def test_handlers_that_outlive_their_connections_count_for_the_process() -> None:
+    """CAN-004: connecting, starting what does not stop, and leaving gets a client no further."""
+    release = asyncio.Event()
+
+    async def stubborn(_: Request) -> bytes:
+        while not release.is_set():
+            try:
+                await release.wait()
+            except asyncio.CancelledError:
+                continue
+        return b"done"
+
+    config = small(max_concurrent_requests=100)
+    async with muxwire.Worker({"stubborn": stubborn}, config=config, max_connections=2) as worker:
+        assert worker.statistics.limit == 200
+        for running in (100, 200):
+            async with connect_once(worker.addresses[0]) as client:
+                calls = [
+                    asyncio.ensure_future(client.call("stubborn", timeout=60)) for _ in range(100)
+                ]
+                await until(lambda running=running: worker.statistics.active == running)
+                client.abort()
+                await asyncio.gather(*calls, return_exceptions=True)
+        async with connect_once(worker.addresses[0]) as client:
+            with pytest.raises(muxwire.Overloaded) as caught:
+                await client.call("stubborn")
+            assert caught.value.outcome is Outcome.NOT_PROCESSED
+            assert caught.value.retry_after_ms > 0
+            assert worker.statistics.peak == 200
+            release.set()
+            await until(lambda: worker.statistics.active == 0)
+            assert await client.call("stubborn") == b"done"
