@@ -294,7 +294,6 @@ class Connection {
     this.socket = net.connect({ host, port, noDelay: true, allowHalfOpen: true });
     this.socket.on('connect', () => (this.tcp = true));
     this.socket.on('data', (data) => this.onData(data));
-    this.socket.on('drain', () => this.pump());
     this.socket.on('end', () => this.lost('closed by the peer'));
     this.socket.on('error', (error) => this.lost(error.code ?? error.message));
     this.socket.on('close', () => this.onClose());
@@ -319,6 +318,7 @@ class Connection {
     this.socket.write(octets, () => {
       this.unwritten -= octets.length;
       this.progress = this.spoke = now();
+      this.pump();
     });
     if (this.unwritten > UNSENT + CONTROL_BUFFER) this.abort('DOS-002');
   }
@@ -616,6 +616,7 @@ class Connection {
       return;
     }
     this.held += cost;
+    this.grant(); // FLW-009
     request.responded = true; // REC-002: also when it turns out to be invalid
     request.received += cost;
     check(request.received <= request.recvLimit, FLOW_CONTROL_ERROR, 'FLW-002');
