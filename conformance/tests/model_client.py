@@ -269,9 +269,8 @@ class Client:
 
     def check_closed(self) -> None:
         """Write the last event when the last connection is gone."""
-        if self.closing and not self.pool.busy() and not self.closed.done():
-            self.emit("closed")
-            self.closed.set_result(None)
+        if self.closing and not self.pool.busy():
+            self.give_up()
 
     async def stop(self) -> None:
         """End at once, whatever runs, and leave no connection behind."""
@@ -282,6 +281,7 @@ class Client:
     def give_up(self) -> None:
         """Wait for nothing any more."""
         if not self.closed.done():
+            self.emit("closed")
             self.closed.set_result(None)
 
 

@@ -209,6 +209,7 @@ class Connection(Intake):
         self.remove(stream)
         if unsent and self.flaw("stm-sends-after-terminal"):
             stream.state = State.OPEN
+            self.streams[stream.rid] = stream
             self.wake(stream)
         if self.shaken_at is not None:
             self.slot.healthy(self)

@@ -219,7 +219,7 @@ cls-opens-after-goaway | CLS-008 | opens requests on a draining connection
 cls-drained-stays-open | CLS-008 | keeps a drained connection open
 cls-no-replacement | CLS-008 | opens no replacement for a draining connection
 cls-redials-the-draining | CLS-008 | dials a draining worker again at once though it knows another
-cls-leaves-without-goaway | CLS-009 | closes in order without a GOAWAY
+cls-leaves-without-goaway | CLS-009 | closes in order without a GOAWAY (a SHOULD)
 cls-leaves-with-ordinal | CLS-009 | its closing GOAWAY has a last_ordinal
 cls-leaves-with-error | CLS-009 | its closing GOAWAY has an error code
 cls-leaving-kills | CLS-009 | does not let running requests finish when it closes
@@ -248,7 +248,7 @@ rec-backoff-without-jitter | REC-004 | waits for the full bound of the backoff
 rec-backoff-without-cap | REC-004 | the bound of the backoff grows by 4 and has no cap
 rec-backoff-never-resets | REC-004 | a healthy connection does not reset the backoff
 rec-handshake-resets-backoff | REC-004 | a handshake alone resets the backoff
-rec-drain-waits | REC-004 | waits 2 s before it replaces a draining connection
+rec-drain-waits | REC-004 | waits for the backoff before it replaces a draining connection
 rec-dials-twice | REC-004 | makes two connection attempts at a time
 rec-ten-attempts | REC-005 | makes up to 10 attempts
 rec-two-attempts | REC-005 | makes at most 2 attempts

@@ -165,6 +165,8 @@ class Intake(Output):
             if not zero and self.flaw("frm-checks-id-of-ignorable-control"):
                 raise protocol_error("FRM-005", "request id on an unknown Control subtype")
             return
+        if h.type == w.CONTROL and h.subtype in (w.STOP, w.KILL):
+            return  # only a flawed client comes here
         if h.type == w.CONTROL and h.subtype == w.WINDOW_UPDATE:
             bad = ones
         elif h.type == w.RESPONSE:
@@ -402,8 +404,11 @@ class Intake(Output):
         elif stream.state is State.OPEN:
             stream.send_limit = self._raised(stream.send_limit, limit)
             self.wake(stream)
-        elif stream.state is State.HALF and self.flaw("stm-window-update-on-half-closes"):
-            raise protocol_error("STM-002", "WINDOW_UPDATE behind END_STREAM")
+        elif stream.state is State.HALF:
+            if self.flaw("stm-window-update-on-half-closes"):
+                raise protocol_error("STM-002", "WINDOW_UPDATE behind END_STREAM")
+            if self.flaw("flw-charges-ignored-updates"):
+                self.glitch()
 
     def _raised(self, old: int, new: int) -> int:
         if self.flaw("flw-limit-is-increment"):

@@ -60,8 +60,6 @@ class Slot:
             delay = most
         if self.flaw("rec-no-backoff"):
             delay = 0.0
-        if at_once and self.failures and self.flaw("rec-drain-waits"):
-            delay = 2.0
         self.timer = self.client.loop.call_later(delay, self._dial_now)
 
     def _dial_now(self) -> None:
@@ -120,7 +118,7 @@ class Slot:
         if conn not in self.proven:
             self.failures += 1
             self.proven.add(conn)
-        self.dial_later(at_once=was_healthy)
+        self.dial_later(at_once=was_healthy and not self.flaw("rec-drain-waits"))
 
     def ended(self, conn: Connection) -> None:
         """Take note that a connection is over, and dial again if it was the one of this slot."""

@@ -11,7 +11,11 @@ SURVIVORS: dict[str, dict[str, str]] = {
         "cls-stop-signal-kills": "a signal cannot be sent over a connection: CLS-011 is api,"
         " not wire",
     },
-    "client": {},
+    "client": {
+        "dos-unbounded-control": "1 MiB of PONGs is out of reach: the budget for PINGs (DOS-001)"
+        " ends the connection first",
+        "frm-accepts-zero-id": "RID-004 refuses the id with the same code one step later",
+    },
 }
 """Flaws that no case finds, each with the reason."""
 
