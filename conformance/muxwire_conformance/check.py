@@ -129,7 +129,7 @@ class Check:
                 address = worker.address
             else:
                 address = parse_address(target)
-                self.text.say(f"judging tcp://{address}")
+                self.text.say(f"judging {address.url}")
             patience = Patience(request.timeout)
             findings = await preflight(
                 address, patience, wait=request.wait, seed=request.options.seed

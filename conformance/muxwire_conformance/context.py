@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from muxwire_conformance.case_context import CaseContext
 from muxwire_conformance.dialogue import Body, Connection
-from muxwire_conformance.transport import ConnectError, Transport
+from muxwire_conformance.tls import dial
+from muxwire_conformance.transport import ConnectError
 from muxwire_conformance.verdict import SuiteError, TargetUnreachable
 
 if TYPE_CHECKING:
@@ -56,11 +57,8 @@ class Context(CaseContext):
             TargetUnreachable: it could not be made.
         """
         try:
-            transport = await Transport.connect(
-                self.address.host,
-                self.address.port,
-                within=self.patience.seconds,
-                receive_buffer=receive_buffer,
+            transport = await dial(
+                self.address, within=self.patience.seconds, receive_buffer=receive_buffer
             )
         except ConnectError as error:
             raise TargetUnreachable("a new connection", str(error)) from error

@@ -18,6 +18,7 @@ from muxwire_conformance.context import Context
 from muxwire_conformance.dialogue import Connection
 from muxwire_conformance.patience import Patience
 from muxwire_conformance.target import Address
+from muxwire_conformance.tls import dial
 from muxwire_conformance.transport import ConnectError, EndKind, Transport
 from muxwire_conformance.verdict import Stopped
 
@@ -78,8 +79,10 @@ async def _dial(address: Address, wait: float) -> float:
     while True:
         started = time.monotonic()
         try:
-            transport = await Transport.connect(address.host, address.port, within=PROBE_TIME)
+            transport = await dial(address, within=PROBE_TIME)
         except ConnectError as error:
+            if error.tls:
+                raise PreflightError(f"{address.url}: {error}") from error
             if error.reset:
                 raise PreflightError(_closes(address, EndKind.RST)) from error
             if time.monotonic() >= deadline:
@@ -181,7 +184,7 @@ def _name_other(address: Address, first: bytes) -> str:
     if first[:5] == b"HTTP/" or first.lstrip()[:1] == b"<":
         return f"an HTTP server listens at {address}, not a WMX worker"
     if first[:1] in (b"\x15", b"\x16") and first[1:2] == b"\x03":
-        return f"{address} looks like TLS; this suite speaks plain TCP only"
+        return f"{address} looks like TLS; use tls://{address}"
     shown = first[:24].decode("latin-1").encode("unicode_escape").decode()
     return f"something else than a WMX worker listens at {address}: it says '{shown}'"
 
@@ -219,11 +222,14 @@ def _client_hello() -> bytes:
 
 
 async def _who_is_silent(address: Address, transport: Transport) -> str:
+    if address.tls is not None and transport.end is not None:
+        asks = "; a target that demands a client certificate does so: --tls-cert"
+        return f"{address.url} ends the connection behind the TLS handshake{asks}"
     http, tls = await asyncio.gather(_probe(address, _HTTP_PROBE), _probe(address, _client_hello()))
     if http[:5] == b"HTTP/":
         return f"an HTTP server listens at {address}, not a WMX worker"
     if tls[:1] in (b"\x15", b"\x16") and tls[1:2] == b"\x03":
-        return f"{address} looks like TLS; this suite speaks plain TCP only"
+        return f"{address} looks like TLS; use tls://{address}"
     end = transport.end
     if end is None:
         return f"{address} takes connections but answers nothing to a WMX preface"

@@ -8,7 +8,10 @@ import json
 import re
 import sys
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from urllib.parse import parse_qsl, urlencode
+
+from muxwire_conformance.tls import Tls, TlsError
 
 SELF = "self"
 START_TIMEOUT = 20.0
@@ -28,10 +31,16 @@ class StartError(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Address:
-    """Host and port of a target."""
+    """Host and port of a target, and how to speak TLS with it, if at all."""
 
     host: str
     port: int
+    tls: Tls | None = None
+
+    @property
+    def url(self) -> str:
+        """Return the address with its scheme."""
+        return f"{'tcp' if self.tls is None else 'tls'}://{self}"
 
     def __str__(self) -> str:
         """Return the address as it is written on a command line."""
@@ -39,19 +48,29 @@ class Address:
 
 
 def parse_address(text: str) -> Address:
-    """Read ``HOST:PORT``, ``tcp://HOST:PORT`` or ``[V6]:PORT``.
+    """Read ``HOST:PORT``, ``tcp://HOST:PORT``, ``[V6]:PORT`` or ``tls://HOST:PORT``.
+
+    ``tls://HOST:PORT?ca=FILE&cert=FILE&key=FILE&name=NAME`` holds everything about TLS; each part
+    behind the question mark may be missing.
 
     Raises:
         TargetError: the text is none of them.
     """
     rest = text.strip()
     scheme, separator, after = rest.partition("://")
+    tls = None
     if separator:
-        if scheme.lower() != "tcp":
+        if scheme.lower() not in ("tcp", "tls"):
             raise TargetError(
                 f"target {text!r}: the scheme {scheme!r} is not supported, use tcp://HOST:PORT"
+                " or tls://HOST:PORT"
             )
-        rest = after.rstrip("/")
+        rest, _mark, query = after.partition("?")
+        rest = rest.rstrip("/")
+        if scheme.lower() == "tls":
+            tls = _read_tls(text, query)
+        elif query:
+            raise TargetError(f"target {text!r}: only tls:// takes parameters")
     host, colon, port = rest.rpartition(":")
     if not colon:
         raise TargetError(f"target {text!r}: the port is missing, use HOST:PORT")
@@ -64,7 +83,31 @@ def parse_address(text: str) -> Address:
         raise TargetError(f"target {text!r}: {host!r} is no host name or address, use HOST:PORT")
     if not _PORT.fullmatch(port) or not 1 <= int(port) <= 65_535:
         raise TargetError(f"target {text!r}: the port {port!r} is not a number from 1 to 65535")
-    return Address(host=host, port=int(port))
+    return Address(host=host, port=int(port), tls=tls)
+
+
+def _read_tls(text: str, query: str) -> Tls:
+    names = {one.name for one in fields(Tls)}
+    values = dict(parse_qsl(query, keep_blank_values=True))
+    unknown = sorted(set(values) - names)
+    if unknown:
+        wrong = ", ".join(unknown)
+        raise TargetError(f"target {text!r}: {wrong!r} is none of {', '.join(sorted(names))}")
+    tls = Tls(**values)
+    try:
+        tls.context()
+    except TlsError as error:
+        raise TargetError(f"target {text!r}: {error}") from error
+    return tls
+
+
+def with_tls(target: str, **files: str) -> str:
+    """Return a ``tls://`` target with parameters that it lacks; another target stays as it is."""
+    if not target.strip().lower().startswith("tls://"):
+        return target
+    place, _mark, query = target.strip().partition("?")
+    values = {**{name: path for name, path in files.items() if path}, **dict(parse_qsl(query))}
+    return f"{place}?{urlencode(values, safe='/:')}" if values else place
 
 
 def default_command() -> list[str]:

@@ -34,7 +34,6 @@ BINDING: Mapping[str, frozenset[str]] = {
 class Kind(enum.Enum):
     """Why there is no case."""
 
-    SETUP = "needs another set-up of the target"
     OUTSIDE = "cannot be decided from outside"
     CALLHOME = "path not judged yet: callhome"
 
@@ -51,12 +50,6 @@ _CALLHOME = Disposition(Kind.CALLHOME, "the cases of this path are not there yet
 
 DISPOSITIONS: Mapping[str, Mapping[str, Disposition]] = {
     "worker": {
-        "SEC-001": Disposition(
-            Kind.SETUP, "needs a worker with TLS on; this suite speaks plain TCP"
-        ),
-        "SEC-002": Disposition(
-            Kind.SETUP, "needs a worker that demands client certificates over TLS"
-        ),
         **{f"P0-{number:03}": _CALLHOME for number in (*range(1, 18), 20)},
     },
     "client": {

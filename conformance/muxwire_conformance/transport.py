@@ -21,6 +21,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Self
 
 READ_SIZE = 65_536
 KEEP_OCTETS = 1_048_576  # of each direction; later chunks keep only their length
@@ -76,9 +77,16 @@ class ConnectError(Exception):
     """No TCP connection could be made; the text is a plain sentence part."""
 
     def __init__(
-        self, text: str, *, refused: bool = False, timed_out: bool = False, reset: bool = False
+        self,
+        text: str,
+        *,
+        refused: bool = False,
+        timed_out: bool = False,
+        reset: bool = False,
+        tls: bool = False,
     ) -> None:
         super().__init__(text)
+        self.tls = tls
         self.refused = refused
         self.timed_out = timed_out
         self.reset = reset
@@ -161,7 +169,7 @@ class Transport:
         record: bool = True,
         on_bytes: Callable[[bytes, float], None] = _ignore_bytes,
         on_end: Callable[[End], None] = _ignore_end,
-    ) -> Transport:
+    ) -> Self:
         """Dial ``host:port`` (name, IPv4 or IPv6 address) and arm the reader.
 
         Args:
@@ -265,13 +273,17 @@ class Transport:
                 # A failed write takes the error of a reset away and leaves only an end to read.
                 self._ended(EndKind.FIN if self.write_error is None else EndKind.RST)
                 return
-            now = time.monotonic()
-            self.received += len(data)
-            if self._record:
-                self.recording.add(Direction.RECEIVED, data, now)
-            self.on_bytes(data, now)
+            self._take(data)
             if len(data) < READ_SIZE:
                 return
+
+    def _take(self, data: bytes) -> None:
+        """Hand on octets that have come."""
+        now = time.monotonic()
+        self.received += len(data)
+        if self._record:
+            self.recording.add(Direction.RECEIVED, data, now)
+        self.on_bytes(data, now)
 
     def _ended(self, kind: EndKind) -> None:
         if self.end is not None:
@@ -286,6 +298,13 @@ class Transport:
         """Queue octets and hand to the kernel what it takes now."""
         if self._closed or self._half_close_wanted or self.write_error is not None or not data:
             return
+        self._enqueue(self._encode(data))
+
+    def _encode(self, data: bytes) -> bytes:
+        """Return octets as they travel."""
+        return data
+
+    def _enqueue(self, data: bytes) -> None:
         self._queue.append(memoryview(data))
         self._queued += len(data)
         self._flushed.clear()

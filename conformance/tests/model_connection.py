@@ -12,6 +12,7 @@ import os
 import socket
 from typing import cast
 
+import model_tls
 import model_wire as w
 from model_intake import Intake
 from model_output import BATCH, LINGER, Stage
@@ -33,6 +34,10 @@ class Connection(Intake):
             if lowat is not None:  # FAI-005
                 sock.setsockopt(socket.IPPROTO_TCP, lowat, 131_072)
         self.server.connection_pending(self)
+        session = transport.get_extra_info("ssl_object")
+        if session is not None and not model_tls.admitted(session, self.flaw):
+            self.close_silently()  # SEC-001
+            return
         if self.flaw("hsk-greets-first"):
             self.put(w.preface(w.VERSION, w.VERSION))
         self.tick()

@@ -223,6 +223,11 @@ rec-ids-outlive-connection | REC-009 | refuses ids that an earlier connection us
 obs-checks-traceparent | OBS-002 | refuses a request with an invalid traceparent
 obs-trusts-length | OBS-003 | believes content-length
 obs-goaway-without-requirement | OBS-006 | its GOAWAY message names no requirement (a SHOULD)
+sec-plaintext-too | SEC-001 | serves plaintext on the port of TLS
+sec-any-alpn | SEC-001 | does not look at the ALPN token
+sec-accepts-tls-1-2 | SEC-001 | speaks TLS 1.2 too
+sec-certificate-is-optional | SEC-002 | lets clients in that show no certificate
+sec-asks-for-no-certificate | SEC-002 | asks no client for a certificate
 """
 
 

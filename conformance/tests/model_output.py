@@ -263,7 +263,8 @@ class Output(asyncio.Protocol):
             return
         self.drop()
         with contextlib.suppress(OSError):
-            self.transport.write_eof()
+            if self.transport.can_write_eof():  # there is no half-close in asyncio's TLS
+                self.transport.write_eof()
         self._linger(LINGER)
 
     def _linger(self, seconds: float) -> None:

@@ -19,6 +19,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 
+import model_tls
 from model_connection import Connection
 from model_flaws import FLAWS
 from model_output import Output
@@ -61,7 +62,7 @@ class Server:
     handlers: set[Stream] = field(default_factory=set)
     all_ids: set[bytes] = field(default_factory=set)
     nonce: str = field(default_factory=lambda: os.urandom(8).hex())
-    listener: asyncio.Server | None = None
+    listener: asyncio.Server | model_tls.PeekingListener | None = None
     empty: asyncio.Event = field(default_factory=asyncio.Event)
 
     def flaw(self, name: str) -> bool:
@@ -202,8 +203,11 @@ async def start(
     port: int = 0,
     flaws: Iterable[str] = (),
     config: Config | None = None,
+    tls: bool = False,
 ) -> Server:
     """Listen on an address (port 0: the kernel chooses) and return the server.
+
+    With TLS the certificates are those of ``model_tls``, and the kernel chooses the port.
 
     Raises:
         KeyError: A flaw has no such name.
@@ -214,7 +218,15 @@ async def start(
         FLAWS[name]
     server = Server(config or Config(), names)
     loop = asyncio.get_running_loop()
-    server.listener = await loop.create_server(lambda: Connection(server), host, port, backlog=512)
+    context = model_tls.server_context(names) if tls else None
+    if context is not None and "sec-plaintext-too" in names:
+        server.listener = model_tls.PeekingListener(
+            host, lambda: Connection(server), context, server.flaw
+        )
+    else:
+        server.listener = await loop.create_server(
+            lambda: Connection(server), host, port, backlog=512, ssl=context
+        )
     server.port = server.listener.sockets[0].getsockname()[1]
     return server
 

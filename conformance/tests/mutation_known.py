@@ -33,6 +33,13 @@ NOT_FOR_THE_MODEL: dict[str, dict[str, str]] = {
         "CAN-004/handlers-that-outlive-connections": "it may have too many handlers to start them"
         " all",
         "MSG-003/open-too-large": "none of its frames can carry a message above its limit",
+        **dict.fromkeys(
+            (
+                *("SEC-001/alpn-h2", "SEC-001/no-alpn", "SEC-001/plaintext", "SEC-001/tls-1-2"),
+                *("SEC-002/no-certificate", "SEC-002/unknown-certificate"),
+            ),
+            "it speaks plain TCP here; test_tls.py judges it over TLS",
+        ),
     },
     "client": {},
 }

@@ -25,13 +25,14 @@ import model_flaws
 import model_worker
 from model_client import FEATURES
 from model_flaws import Flaw
+from model_tls import certificates
 from muxwire_conformance.case import Case, load_cases
 from muxwire_conformance.client_mode.session import CLIENT_EVERY_FRAME, ClientSession
 from muxwire_conformance.patience import Patience
 from muxwire_conformance.preflight import Findings, PreflightError, preflight
 from muxwire_conformance.rules import rule
 from muxwire_conformance.session import EVERY_FRAME, Options, Session
-from muxwire_conformance.target import Address
+from muxwire_conformance.target import Address, parse_address
 from muxwire_conformance.verdict import Result, Verdict, is_must
 
 PROCESSES = 2
@@ -115,8 +116,11 @@ Judged = tuple[list[Result], bool, str]
 
 
 async def _judge_worker(name: str, cases: list[Case], options: Options) -> Judged:
-    server = await model_worker.start(flaws=[name] if name else [], config=CONFIG)
+    tls = name.startswith("sec-")
+    server = await model_worker.start(flaws=[name] if name else [], config=CONFIG, tls=tls)
     address = Address(host="127.0.0.1", port=server.port)
+    if tls:
+        address = parse_address(certificates().target(server.port))
     patience = Patience(1.0 if name else 2.0)
     results: list[Result] = []
     refused = ""

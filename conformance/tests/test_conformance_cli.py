@@ -315,7 +315,7 @@ def test_list_and_show(capsys: pytest.CaptureFixture[str]) -> None:
     assert "checks  goaway, end" in out
     assert main(["show", "hsk-001"]) == 0
     assert "HSK-001/client-speaks-first" in capsys.readouterr().out
-    assert main(["show", "SEC-001"]) == 0
+    assert main(["show", "SEC-003"]) == 0
     assert "no case cites it" in capsys.readouterr().out
     assert main(["list", "--role", "client", "HSK-001/client-speaks-first"]) == 0
     assert capsys.readouterr().out.endswith("1 cases\n")

@@ -67,7 +67,7 @@ def test_little_is_without_a_case() -> None:
         for role, table in DISPOSITIONS.items()
     }
     assert excused == {
-        "worker": {"SEC-001", "SEC-002"},
+        "worker": set(),
         "client": {"FRM-009", "DOS-002"},
     }
 
@@ -113,7 +113,7 @@ def test_a_client_requirement_needs_a_client_case() -> None:
 
 
 def test_a_stale_disposition_is_a_fault() -> None:
-    setup = {"worker": {"FRM-002": Disposition(Kind.SETUP, "needs something")}, **LATER}
+    setup = {"worker": {"FRM-002": Disposition(Kind.OUTSIDE, "needs something")}, **LATER}
     expected = ["FRM-002 (worker) has a disposition, but FRM-002/bad-marker cites it"]
     assert wrong(MARKER, CLIENT_MARKER, excused=setup) == expected
 

@@ -9,7 +9,7 @@ from muxwire_conformance.check import check
 from muxwire_conformance.commands import options
 from muxwire_conformance.commands.judging import judge
 from muxwire_conformance.config import Repeated
-from muxwire_conformance.target import SELF, parse_address
+from muxwire_conformance.target import SELF, parse_address, with_tls
 
 _EXAMPLES = f"""\
 examples:
@@ -17,6 +17,7 @@ examples:
   muxwire-conformance check --target 127.0.0.1:7700        judge your worker
   muxwire-conformance check HSK FRM-002 'MSG-*/empty*'     only these cases
   muxwire-conformance check -k 'ping and not flags' -x -v  pick by words, stop at the first failure
+  muxwire-conformance check --target tls://host:7700 --tls-ca ca.pem --tls-cert me.pem
   muxwire-conformance check --json run.json --junit run.xml --strict
   muxwire-conformance check --html run.html --jsonl run.jsonl --markdown run.md
   muxwire-conformance check --target 127.0.0.1:1 --target 127.0.0.1:2 --html both.html
@@ -43,8 +44,8 @@ def add(commands: options.Commands) -> None:
         action=Repeated,
         dest="targets",
         metavar="HOST:PORT",
-        help="HOST:PORT, tcp://HOST:PORT, [V6]:PORT, or self for the bundled worker; repeat it to"
-        " judge several in turn (default: $MUXWIRE_TARGET, else self)",
+        help="HOST:PORT, tcp://HOST:PORT, tls://HOST:PORT, [V6]:PORT, or self for the bundled"
+        " worker; repeat it to judge several in turn (default: $MUXWIRE_TARGET, else self)",
     )
     group.add_argument(
         "--wait",
@@ -53,6 +54,15 @@ def add(commands: options.Commands) -> None:
         metavar="SECONDS",
         help="wait so long for something to listen at the target",
     )
+    group = parser.add_argument_group("TLS, for targets given as tls://HOST:PORT")
+    for name, words in (
+        ("ca", "certificates that the target's must lead to (default: those of the system)"),
+        ("cert", "client certificate; says that the target demands one"),
+        ("key", "its key, if it is in another file"),
+        ("name", "name in the target's certificate (default: the host)"),
+    ):
+        metavar = "NAME" if name == "name" else "FILE"
+        group.add_argument(f"--tls-{name}", metavar=metavar, default="", help=words)
     options.add_run(parser)
     options.add_output(parser)
     parser.set_defaults(run=_run)
@@ -60,6 +70,9 @@ def add(commands: options.Commands) -> None:
 
 def _run(arguments: argparse.Namespace) -> int:
     targets = arguments.targets or [os.environ.get("MUXWIRE_TARGET") or SELF]
+    names = ("ca", "cert", "key", "name")
+    files = {name: getattr(arguments, f"tls_{name}") for name in names}
+    targets = [with_tls(target, **files) for target in targets]
     for target in targets:
         if target != SELF:
             parse_address(target)  # refuse it before anything is started
