@@ -56,6 +56,26 @@ async def response_above_limit(ctx: ClientContext) -> None:
         await link.expect_connection_error("FRAME_SIZE_ERROR", within=2.0)
 
 
+@case(
+    "FRM-003/client-response-of-the-limit", role="client", checks=["served"], features=["settings"]
+)
+async def response_of_the_limit(ctx: ClientContext) -> None:
+    """A RESPONSE of exactly the client's MAX_FRAME_SIZE is accepted."""
+    link, one, call = await ctx.asked(client={"MAX_FRAME_SIZE": 16_384})
+    one.send(bytes(16_384))
+    one.send(end=True)
+    await call.succeeds([bytes(16_384)], check="served")
+    await link.fence()
+
+
+@case("FRM-003/client-length-of-64-bits", role="client", checks=REFUSED, twin=SAME)
+async def length_of_64_bits(ctx: ClientContext) -> None:
+    """payload_length has 64 bits: its upper half counts."""
+    link = await ctx.ready()
+    link.violate(wire.ping(length=(1 << 32) + 8), instead_of=wire.ping())
+    await link.expect_connection_error("FRAME_SIZE_ERROR", within=None if ctx.twin_run else 2.0)
+
+
 for _name, _kind, _subtype in (
     ("ping", wire.HEARTBEAT, wire.PING),
     ("goaway", wire.CONTROL, wire.GOAWAY),
@@ -270,12 +290,25 @@ async def octet_by_octet(ctx: ClientContext) -> None:
     link = await ctx.accept()
     await link.offered()
     link.transport.dribble()
-    await link.welcome()
+    await link.welcome(check="works")
     call = ctx.request(b"x")
     one = await link.take()
     one.send(b"first", headers=[("k", "v")])
     one.answer(b"second", trailers=[("t", "w")])
     await call.succeeds([b"first", b"second"], check="works")
+
+
+@case("FRM-011/client-split-in-time", role="client", checks=["works"])
+async def split_in_time(ctx: ClientContext) -> None:
+    """A frame that comes in pieces, each read by itself, is one frame."""
+    link, one, call = await ctx.asked()
+    body = ctx.rng.randbytes(300)
+    raw = one.build(body, end=True)
+    for piece in (raw[:1], raw[1:20], raw[20:32], raw[32:100], raw[100:331], raw[331:]):
+        link.send(piece)
+        await link.until(lambda: False, 0.03)
+    await call.succeeds([body], check="works")
+    await link.fence(check="works")
 
 
 @case("FRM-012/client-grease-setting", role="client", checks=["grease"])
@@ -301,11 +334,14 @@ async def slow_frame(ctx: ClientContext) -> None:
     """A frame that is not complete within the client's IDLE_TIMEOUT_MS is a connection error."""
     link = await ctx.ready(client={"IDLE_TIMEOUT_MS": 600})
     link.stay_silent()
-    octets = wire.grease(0x8A, bytes(64))
-    link.violate(octets[:1], instead_of=octets[:1])
-    step = 8 if not ctx.twin_run else 96
-    for start in range(1, len(octets) - (0 if ctx.twin_run else 8), step):
-        link.send(octets[start : start + step])
-        if await link.until(lambda: link.goaway is not None, 0.1):
+    octets = wire.grease(0x8A, bytes(400))
+    if ctx.twin_run:
+        link.violate(b"", instead_of=octets)
+        await link.expect_connection_error("HEARTBEAT_TIMEOUT")
+        return
+    link.violate(octets[:1])
+    for start in range(1, len(octets) - 1, 8):
+        link.send(octets[start : start + 8])
+        if await link.until(lambda: link.goaway is not None, 0.05):
             break
-    await link.expect_connection_error("HEARTBEAT_TIMEOUT", within=None if ctx.twin_run else 1.5)
+    await link.expect_connection_error("HEARTBEAT_TIMEOUT", within=0.3)

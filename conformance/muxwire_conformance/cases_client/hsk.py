@@ -6,7 +6,7 @@ import time
 
 from muxwire_conformance import wire
 from muxwire_conformance.case import SAME, case
-from muxwire_conformance.cases_client._steps import REFUSED, answered
+from muxwire_conformance.cases_client._steps import REFUSED, answered, declare
 from muxwire_conformance.client_mode.context import ClientContext
 from muxwire_conformance.client_mode.link import Link
 
@@ -129,7 +129,7 @@ async def ack_first(ctx: ClientContext) -> None:
 @case(
     "HSK-005/client-goaway-first",
     role="client",
-    checks=["ended", "not-connected", "again"],
+    checks=["no-goaway", "ended", "not-connected", "again"],
 )
 async def goaway_first(ctx: ClientContext) -> None:
     """GOAWAY in place of SETTINGS is a failed attempt: the client ends it and dials again."""
@@ -137,10 +137,46 @@ async def goaway_first(ctx: ClientContext) -> None:
     link.send(wire.preface(), wire.goaway("CONNECTION_LIMIT"))
     await link.cut()
     await link.expect_end(check="ended", within=2.0)
+    answer = link.goaway
+    ctx.check("no-goaway", answer is None, expected="no GOAWAY back", actual=answer, frame=answer)
     second = await ctx.next_link()
     await answered(ctx, second, check="again")
     seen = ctx.events("connected")
     ctx.check("not-connected", len(seen) == 1, expected="connected once", actual=seen)
+
+
+@case("HSK-005/client-drain-first", role="client", checks=["ended"])
+async def drain_first(ctx: ClientContext) -> None:
+    """The client ends the connection behind such a GOAWAY within 1 s, whatever the code."""
+    link = await _offer(ctx)
+    link.send(wire.preface(), wire.goaway(grace_ms=30_000))
+    await link.expect_end(check="ended", within=1.3)
+
+
+for _name, _last in (("not-covering", 0), ("covering", 1)):
+
+    async def _ordinal(ctx: ClientContext, last: int = _last) -> None:
+        await ctx.start()
+        call = ctx.request(b"x")
+        link = await ctx.accept()
+        await link.offered()
+        await (await link.take()).complete()
+        link.send(wire.preface(), wire.goaway("CONNECTION_LIMIT", last_ordinal=last))
+        await link.cut()
+        if last:
+            await call.fails("AMBIGUOUS", "CONNECTION_LIMIT", attempts=1, check="class")
+            return
+        (await (await ctx.next_link()).take(check="class")).answer(b"y")
+        await call.succeeds([b"y"], check="class")
+
+    declare(
+        f"HSK-005/client-goaway-first-{_name}",
+        f"The last_ordinal of such a GOAWAY is honoured ({_name} a pipelined request).",
+        _ordinal,
+        checks=["class"],
+        features=["pipelining", "retry"],
+        requirements=["HSK-005", "REC-002"],
+    )
 
 
 @case("HSK-006/client-second-settings", role="client", checks=REFUSED, twin=SAME)
@@ -213,16 +249,22 @@ for _name, _sent in (("silent", b""), ("half-a-preface", wire.preface()[:9])):
     def _declare_silent(name: str, sent: bytes) -> None:
         async def run(ctx: ClientContext) -> None:
             link, started = await _slow(ctx, sent)
+            call = ctx.request(b"x")
             await link.expect_end(within=CONNECT_MS / 1_000 + 1.0)
             _in_time(ctx, link, started)
-            await answered(ctx, await ctx.next_link(), check="again")
+            if link.exchanges:
+                await call.fails("AMBIGUOUS", None, attempts=1, check="class")
+                await answered(ctx, await ctx.next_link(), check="again")
+            else:
+                ctx.emit("class")
+                (await (await ctx.next_link()).take(check="again")).answer()
 
         run.__doc__ = f"A worker that is {name} is left at the connect timeout, and dialled again."
         case(
             f"HSK-010/client-{name}",
             role="client",
-            checks=["end", "not-early", "again"],
-            requirements=["HSK-010", "HSK-008"],
+            checks=["end", "not-early", "class", "again"],
+            requirements=["HSK-010", "HSK-008", "REC-002"],
             features=["timing"],
             timed=True,
         )(run)
@@ -269,3 +311,21 @@ async def no_ack(ctx: ClientContext) -> None:
     link.greet(ack=False)
     link.violate(b"", instead_of=wire.settings_ack())
     await link.expect_connection_error("HANDSHAKE_TIMEOUT", within=None if ctx.twin_run else 15.5)
+
+
+@case("HSK-008/client-octets-come-slowly", role="client", checks=REFUSED, timed=True, twin=SAME)
+async def octets_come_slowly(ctx: ClientContext) -> None:
+    """Octets that come slowly do not prolong the handshake timeout."""
+    link = await _offer(ctx)
+    link.send(wire.preface())
+    octets = link.settings()
+    if ctx.twin_run:
+        link.violate(b"", instead_of=octets + wire.settings_ack())
+        await link.expect_connection_error("HANDSHAKE_TIMEOUT")
+        return
+    link.violate(octets[:1])
+    for start in range(1, len(octets) - 1):
+        link.send(octets[start : start + 1])
+        if await link.until(lambda: link.goaway is not None, 0.25):
+            break
+    await link.expect_connection_error("HANDSHAKE_TIMEOUT", within=0.5)

@@ -195,7 +195,7 @@ async def refused_preface(ctx: ClientContext) -> None:
     link.send(wire.preface(ver_hi=3, ver_lo=2))
     await link.cut()
     second = await ctx.next_link()
-    again = await second.take()
+    again = await second.take(check="class")
     ctx.check(
         "class",
         again.id != one.id and again.header("attempt") == "2",
