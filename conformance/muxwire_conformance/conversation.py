@@ -98,7 +98,7 @@ class Conversation:
         self._parser = wire.Parser()
         self._activity = asyncio.Event()
         self._fences: dict[bytes, float | None] = {}
-        self._last_sent = time.monotonic()
+        self.last_sent = time.monotonic()
         self._settings_sent = False
         self._beat: asyncio.TimerHandle | None = None
         self._waiting_since = time.monotonic()
@@ -181,7 +181,7 @@ class Conversation:
         if self._parser.pending:
             text += f", {self._parser.pending} octets of an incomplete frame left"
         self.transcript.event(text, end.at)
-        self._stop_heartbeat()
+        self.stop_heartbeat()
         self._activity.set()
 
     def _dispatch(self, frame: Frame) -> None:
@@ -249,7 +249,7 @@ class Conversation:
         if not data:
             return
         now = time.monotonic()
-        self._last_sent = now
+        self.last_sent = now
         self.transcript.sent(data, now, marked=marked, note=note)
         self._referee_own(data, now, on_purpose=marked)
         self._outgoing.feed(data)
@@ -275,12 +275,12 @@ class Conversation:
 
     def stay_silent(self) -> None:
         """Send nothing by itself from now on: no PONG, no credit, no heartbeat."""
-        self.auto_pong = self.auto_credit = self.auto_heartbeat = False
-        self._stop_heartbeat()
+        self.auto_pong = self.auto_credit = False
+        self.stop_heartbeat()
 
     def _beat_later(self) -> None:
         # HBT-001: the judge is a correct client too and keeps quiet connections alive.
-        self._stop_heartbeat()
+        self._cancel_beat()
         known = self._settings_sent and self.settings_frame is not None
         if known and self.auto_heartbeat and self.transport.end is None:
             interval = max(0.03, self.peer_settings["IDLE_TIMEOUT_MS"] / 3_000)
@@ -288,14 +288,19 @@ class Conversation:
 
     def _heartbeat(self) -> None:
         interval = max(0.03, self.peer_settings["IDLE_TIMEOUT_MS"] / 3_000)
-        quiet = time.monotonic() - self._last_sent
+        quiet = time.monotonic() - self.last_sent
         if self._outgoing.between_frames and quiet >= interval / 2 and self.goaway is None:
             nonce = self.context.nonce()
             self._fences[nonce] = None
             self._automatic(wire.ping(nonce))
         self._beat_later()
 
-    def _stop_heartbeat(self) -> None:
+    def stop_heartbeat(self) -> None:
+        """Send no PING by itself from now on."""
+        self.auto_heartbeat = False
+        self._cancel_beat()
+
+    def _cancel_beat(self) -> None:
         if self._beat is not None:
             self._beat.cancel()
             self._beat = None
@@ -557,7 +562,7 @@ class Conversation:
 
     async def close(self, grace: float = 0.25) -> None:
         """End politely: FIN, a short wait for the target's FIN, close."""
-        self._stop_heartbeat()
+        self.stop_heartbeat()
         if self.transport.end is None:
             self.transport.resume_reading()
             self.auto_pong = self.auto_credit = False
@@ -567,7 +572,7 @@ class Conversation:
 
     def abort(self) -> None:
         """Reset the connection."""
-        self._stop_heartbeat()
+        self.stop_heartbeat()
         self.transcript.event(RESETS, time.monotonic())
         self.transport.abort()
 

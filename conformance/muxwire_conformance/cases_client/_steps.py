@@ -13,6 +13,9 @@ from muxwire_conformance.client_mode.link import Link
 REFUSED = ("goaway", "end")
 """The checks of a case that ends in ``expect_connection_error``."""
 
+UNCHARGED = 12_000
+"""So many glitches at once end a connection (DOS-001): what is not charged may come as often."""
+
 Octets = Callable[[ClientContext, Link, Exchange], bytes]
 Raw = Callable[[ClientContext, Link], bytes]
 

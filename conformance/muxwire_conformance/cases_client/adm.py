@@ -16,6 +16,9 @@ async def limit(ctx: ClientContext) -> None:
     link = await ctx.ready({"MAX_CONCURRENT_REQUESTS": MOST})
     calls = [ctx.request(str(number).encode()) for number in range(MOST + 4)]
     taken = [await link.take(within=5.0) for _ in range(MOST)]
+    first = [one.messages for one in taken]
+    expected = [[str(number).encode()] for number in range(MOST)]
+    ctx.check("order", first == expected, expected="the order of the calls", actual=first[:5])
     await ctx.sync()
     await link.fence()
     ctx.check("limit", len(link.exchanges) == MOST, expected=str(MOST), actual=len(link.exchanges))

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 
 from muxwire_conformance import wire
 from muxwire_conformance.case import SAME, case
 from muxwire_conformance.cases_client._steps import REFUSED, answered, declare
-from muxwire_conformance.client_mode.context import ClientContext
+from muxwire_conformance.client_mode.context import ClientContext, Listener
 from muxwire_conformance.transport import EndKind
 
 GRACE = 30_000
@@ -45,6 +46,31 @@ async def lingers(ctx: ClientContext) -> None:
 
 
 @case(
+    "CLS-002/client-closes-after-1-s",
+    role="client",
+    checks=["goaway", "end", "closed"],
+    twin="FRM-011/client-one-write",
+    timed=True,
+)
+async def closes_after_1_s(ctx: ClientContext) -> None:
+    """Behind its GOAWAY the client reads and discards for up to 1 s, and then closes."""
+    link = await ctx.ready()
+    link.stay_silent()
+    link.violate(wire.ping(flags=1))
+    await link.wait_for(lambda: link.goaway is not None)
+    said = time.monotonic()
+    ctx.check("goaway", link.goaway is not None, expected="GOAWAY", actual=link.situation())
+    await link.expect_end()
+    limit = 1.0 + 1.0 + ctx.patience.slack
+    while link.transport.write_error is None and time.monotonic() - said < limit:
+        link.send(wire.grease(0x8A, bytes(100)))
+        await asyncio.sleep(0.05)
+    took = time.monotonic() - said
+    held = link.transport.write_error is not None
+    ctx.check("closed", held, expected="a socket closed within 1 s", actual=f"open {took:.1f} s")
+
+
+@case(
     "CLS-003/client-drain-goes-on",
     role="client",
     checks=["credit", "chunks", "controls", "pong", "end"],
@@ -58,8 +84,9 @@ async def drain_goes_on(ctx: ClientContext) -> None:
     other = ctx.request(b"other")
     two = await link.take()
     link.send(wire.goaway(last_ordinal=2, grace_ms=GRACE))
+    await link.fence(check="pong")
     ctx.driver.op("send", ref=call.ref, body_b64="A" * 400_000, end=True)
-    got = await one.complete(within=5.0)
+    got = await one.complete(check="credit", within=5.0)
     ctx.check("credit", len(got) == 2, expected="both messages", actual=len(got))
     one.send(b"a", more=True)
     one.send(b"b")
@@ -67,7 +94,7 @@ async def drain_goes_on(ctx: ClientContext) -> None:
     ctx.check("chunks", call.messages == [b"ab"], expected="ab", actual=call.messages)
     ctx.driver.op("stop", ref=call.ref)
     ctx.driver.op("kill", ref=other.ref)
-    await two.killed()
+    await two.killed(check="controls")
     await link.wait_for(lambda: one.stop is not None)
     ctx.check("controls", one.stop is not None, expected="STOP", actual=one.controls)
     await link.fence(check="pong")
@@ -157,6 +184,63 @@ async def opens_nothing_more(ctx: ClientContext) -> None:
                 exchange.answer()
     for call in calls:
         await call.succeeds([])
+
+
+@case(
+    "CLS-007/client-draining-is-no-answer",
+    role="client",
+    checks=["pong", "kept", "moved"],
+    requirements=["CLS-007", "RID-004"],
+    features=["retry"],
+)
+async def draining_is_no_answer(ctx: ClientContext) -> None:
+    """A DRAINING terminal is no answer: a GOAWAY may have a last_ordinal below its request."""
+    link = await ctx.ready()
+    calls = [ctx.request(b"x") for _ in range(2)]
+    ones = [await link.take() for _ in calls]
+    ones[1].fail("DRAINING", not_processed=True)
+    link.send(wire.goaway(last_ordinal=1, grace_ms=GRACE))
+    await link.fence(check="pong")
+    ones[0].answer(b"kept")
+    await calls[0].succeeds([b"kept"], check="kept")
+    for other in [link, await ctx.next_link()]:
+        await other.until(lambda: bool(other.untaken), 0.5)  # noqa: B023
+        if other.untaken:
+            (await other.take()).answer(b"moved")
+            break
+    await calls[1].succeeds([b"moved"], check="moved")
+
+
+@case(
+    "CLS-008/client-elsewhere",
+    role="client",
+    checks=["elsewhere", "not-there"],
+    features=["connections"],
+)
+async def elsewhere(ctx: ClientContext) -> None:
+    """The work goes elsewhere if the client knows another worker; not back."""
+    other = Listener(ctx)
+    await ctx.start(addrs=[str(ctx.listener.address), str(other.address)])
+    link = await ctx.accept()
+    second = await ctx.accept(listener=other)
+    for each in (link, second):
+        await each.handshake()
+    await ctx.driver_until(lambda: len(ctx.events("connected")) == 2)
+    calls = [ctx.request(b"x") for _ in range(2)]
+    running = [await each.take() for each in (link, second)]
+    dials = len(ctx.listener.accepted_at)
+    await link.pong_index(wire.goaway(last_ordinal=1, grace_ms=GRACE))
+    calls += [ctx.request(b"y") for _ in range(2)]
+    for _ in range(2):
+        (await second.take(check="elsewhere")).answer()
+    await link.until(lambda: False, 0.3)
+    late = len(ctx.listener.accepted_at) - dials
+    ctx.check("not-there", not late, expected="no dial at the draining worker", actual=late)
+    for one in running:
+        one.answer()
+    for call in calls:
+        await call.succeeds([])
+    other.close()
 
 
 @case("CLS-008/client-closes-a-drained-connection", role="client", checks=["closed"], timed=True)

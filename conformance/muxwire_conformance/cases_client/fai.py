@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 
 from muxwire_conformance import wire
@@ -10,12 +11,14 @@ from muxwire_conformance.cases_client._steps import answered
 from muxwire_conformance.client_mode.context import ClientContext
 
 WIDE = {"INITIAL_STREAM_WINDOW": 1 << 30, "CONNECTION_WINDOW": 1 << 30, "MAX_MESSAGE_SIZE": 1 << 30}
-BULK = 24 * 1_048_576
+BULK = 8 * 1_048_576
+LATE = 0.03
 
 
 @case(
     "FAI-001/client-pong-before-bulk",
     role="client",
+    exclusive=True,
     checks=["overtakes"],
     requirements=["FAI-001", "HBT-002"],
 )
@@ -33,7 +36,7 @@ async def pong_before_bulk(ctx: ClientContext) -> None:
     await call.succeeds([])
 
 
-@case("FAI-002/client-turns", role="client", checks=["turn"])
+@case("FAI-002/client-turns", role="client", exclusive=True, checks=["turn"])
 async def turns(ctx: ClientContext) -> None:
     """A small request does not wait for a large one that was begun before it."""
     ctx.listener.receive_buffer = 65_536
@@ -110,3 +113,82 @@ async def no_batching_delay(ctx: ClientContext) -> None:
         expected="the best of 15 below 30 ms",
         actual=f"{best * 1_000:.1f} ms",
     )
+
+
+@case("FAI-001/client-stop-held-back", role="client", checks=["behind"])
+async def stop_held_back(ctx: ClientContext) -> None:
+    """A STOP waits for the OPEN of its id, and is written right behind it."""
+    link = await ctx.ready({"MAX_CONCURRENT_REQUESTS": 100})
+    calls = [ctx.request(b"x") for _ in range(101)]
+    taken = [await link.take(within=5.0) for _ in range(100)]
+    ctx.driver.op("stop", ref=calls[-1].ref)
+    await ctx.sync()
+    await link.fence()
+    taken[0].answer()
+    last = await link.take()
+    await link.wait_for(lambda: last.stop is not None)
+    names = [frame.name for frame in link.frames if frame.request_id == last.id]
+    ctx.check("behind", names == ["REQUEST", "STOP"], expected="REQUEST, STOP", actual=names)
+    for one in [*taken[1:], last]:
+        one.answer()
+    for call in calls:
+        await call.succeeds([])
+
+
+@case("FAI-001/client-kill-of-a-blocked-open", role="client", checks=["no-frame", "class"])
+async def kill_of_a_blocked_open(ctx: ClientContext) -> None:
+    """A KILL of a request whose OPEN waits for credit removes it without a frame."""
+    link = await ctx.ready(
+        {
+            "CONNECTION_WINDOW": 1_048_576,
+            "INITIAL_STREAM_WINDOW": 1 << 22,
+            "MAX_MESSAGE_SIZE": 1 << 22,
+        }
+    )
+    link.auto_credit = False
+    bulk = ctx.request(bytes(2_000_000))
+    one = await link.take()
+    await link.wait_for(lambda: one.received_cost > 1_048_576 - 33)
+    await link.fence()
+    call = ctx.request(b"blocked")
+    await ctx.sync()
+    ctx.driver.op("kill", ref=call.ref)
+    await call.fails("NOT_SENT", "CANCELLED", local=True, attempts=0, check="class")
+    link.send(wire.window_update(1 << 30))
+    await one.complete()
+    await link.fence()
+    others = [frame for frame in link.frames if frame.name in ("STOP", "KILL")]
+    held = not others and len(link.exchanges) == 1
+    ctx.check("no-frame", held, expected="no frame of the request", actual=others)
+    one.answer()
+    await bulk.succeeds([])
+
+
+@case("FAI-002/client-one-frame-a-turn", role="client", exclusive=True, checks=["turns"])
+async def one_frame_a_turn(ctx: ClientContext) -> None:
+    """Requests that can both send are served in turn, one frame each."""
+    ctx.listener.receive_buffer = 65_536
+    link = await ctx.ready({**WIDE, "INITIAL_STREAM_WINDOW": 65_536})
+    link.auto_credit = False
+    calls = [ctx.request(bytes(BULK // 4)) for _ in range(2)]
+    ones = [await link.take(within=5.0) for _ in calls]
+    await link.wait_for(lambda: all(one.received_cost > 65_536 - 33 for one in ones), 5.0)
+    await link.fence()
+    link.send(*(wire.window_update(1 << 30, request_id=one.id) for one in ones))
+    for one in ones:
+        await one.complete(within=10.0)
+    start = max(one.opening.index for one in ones)
+    stop = min(one.frames[-1].index for one in ones)
+    ids = [
+        frame.request_id
+        for frame in link.frames
+        if start <= frame.index <= stop and frame.type == wire.REQUEST
+    ]
+    longest = max((len(list(run)) for _id, run in itertools.groupby(ids)), default=0)
+    if len(ids) < 8:
+        ctx.unprepared("two requests that are sent at the same time", len(ids))
+    ctx.check("turns", longest <= 2, expected="one frame a turn", actual=f"{longest} in a row")
+    for one in ones:
+        one.answer()
+    for call in calls:
+        await call.succeeds([])

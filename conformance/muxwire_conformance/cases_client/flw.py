@@ -44,7 +44,7 @@ async def uses_its_credit(ctx: ClientContext) -> None:
     link = await ctx.ready({"INITIAL_STREAM_WINDOW": WINDOW, "CONNECTION_WINDOW": 1_048_576})
     link.auto_credit = False
     call = ctx.request(bytes(1_040_000))
-    one = await link.take()
+    one = await link.take(check="stream")
     for check, limit in (("stream", WINDOW), ("more", 300_001), ("connection", 1 << 30)):
         if limit != WINDOW:
             link.send(wire.window_update(limit, request_id=one.id))
@@ -112,6 +112,49 @@ async def lower_limit(ctx: ClientContext) -> None:
     await call.succeeds([])
 
 
+@case("FLW-003/client-absolute", role="client", checks=["absolute"])
+async def absolute(ctx: ClientContext) -> None:
+    """A WINDOW_UPDATE sets the limit; it does not add to it."""
+    link = await ctx.ready({"INITIAL_STREAM_WINDOW": WINDOW})
+    link.auto_credit = False
+    call = ctx.request(bytes(300_000))
+    one = await link.take()
+    link.send(*(wire.window_update(WINDOW + 4_464, request_id=one.id) for _ in range(3)))
+    await link.wait_for(lambda: one.received_cost > WINDOW + 4_464 - TOO_LITTLE)
+    await link.fence()
+    await link.until(lambda: one.received_cost > WINDOW + 4_464, 0.2)
+    cost = one.received_cost
+    held = WINDOW < cost <= WINDOW + 4_464
+    ctx.check("absolute", held, expected=f"at most {WINDOW + 4_464}", actual=cost)
+    link.send(wire.window_update(1 << 20, request_id=one.id))
+    await one.complete()
+    one.answer()
+    await call.succeeds([])
+
+
+@case(
+    "FLW-004/client-takes-exempt-frames",
+    role="client",
+    checks=["error", "end"],
+    features=["settings", "pause"],
+)
+async def takes_exempt_frames(ctx: ClientContext) -> None:
+    """Exempt terminals are no violation where the window is used up."""
+    link = await ctx.ready(client=SMALL)
+    for check in ("error", "end"):
+        call = ctx.request(b"x", paused=True)
+        one = await link.take()
+        await _fill(link, one)
+        if check == "error":
+            one.fail("APPLICATION_ERROR", b"m" * 1_000)
+            await call.fails("FAILED", "APPLICATION_ERROR", local=False, check=check)
+        else:
+            one.send(end=True)
+            await link.fence(check=check)
+            ctx.driver.op("resume", ref=call.ref)
+            await call.succeeds(check=check)
+
+
 @case("FLW-004/client-end-without-credit", role="client", checks=["end"], features=["bidi"])
 async def end_without_credit(ctx: ClientContext) -> None:
     """An empty frame with END_STREAM needs no credit."""
@@ -149,8 +192,8 @@ async def gives_credit(ctx: ClientContext) -> None:
     call = ctx.request(b"x")
     one = await link.take()
     for _ in range(60):
-        await one.send_message(bytes(40_000))
-    await one.send_message(bytes(3_000_000))
+        await one.send_message(bytes(40_000), check="served")
+    await one.send_message(bytes(3_000_000), check="served")
     one.send(end=True)
     await call.succeeds(check="served", within=5.0)
 
@@ -168,7 +211,7 @@ async def half_is_free(ctx: ClientContext) -> None:
     call = ctx.request(b"x")
     one = await link.take()
     for _ in range(24):
-        await one.send_message(bytes(40_000))
+        await one.send_message(bytes(40_000), check="stream")
     await ctx.driver_until(lambda: len(call.messages) == 24)
     await link.until(
         lambda: (
@@ -205,7 +248,7 @@ async def paused(ctx: ClientContext) -> None:
     ctx.check("no-credit", not given, expected="no WINDOW_UPDATE", actual=given)
     ctx.check("held", not call.messages, expected="no message event", actual=len(call.messages))
     ctx.driver.op("resume", ref=call.ref)
-    await one.send_message(bytes(WINDOW))
+    await one.send_message(bytes(WINDOW), check="resumed")
     one.send(end=True)
     await call.succeeds(check="resumed")
 
@@ -278,7 +321,7 @@ async def sent_within_credit(ctx: ClientContext) -> None:
     await call.succeeds([])
 
 
-@case("FLW-011/client-reads-while-blocked", role="client", checks=["delivered"])
+@case("FLW-011/client-reads-while-blocked", role="client", exclusive=True, checks=["delivered"])
 async def reads_while_blocked(ctx: ClientContext) -> None:
     """A client whose output is blocked keeps reading and processing frames."""
     ctx.listener.receive_buffer = 65_536
@@ -290,7 +333,7 @@ async def reads_while_blocked(ctx: ClientContext) -> None:
     link = await ctx.ready(wide)
     other = ctx.request(b"x")
     one = await link.take()
-    bulk = ctx.request(bytes(24 * 1_048_576))
+    bulk = ctx.request(bytes(10 * 1_048_576))
     two = await link.take(within=5.0)
     link.transport.pause_reading()
     await link.until(lambda: False, 0.2)

@@ -16,16 +16,18 @@ IDLE_S = IDLE / 1_000
 
 
 async def _keep_talking(ctx: ClientContext, link: Link, seconds: float, most: float) -> None:
-    """Send credit often for so long; a judge that is silent for longer than ``most`` is late."""
-    ends = last = time.monotonic()
-    ends += seconds
+    """Send credit often for so long; a judge that was silent for longer than ``most`` is late."""
+    ends = time.monotonic() + seconds
+    last = link.last_sent
     while time.monotonic() < ends and link.goaway is None:
-        link.send(wire.window_update(link.watcher.connection_limit + 1))
         now = time.monotonic()
         if now - last > most:
             ctx.late(f"a pause of {now - last:.2f} s, {most:.2f} s are allowed")
+        link.send(wire.window_update(link.watcher.connection_limit + 1))
         last = now
         await link.until(lambda: link.goaway is not None, most / 4)
+    if link.goaway is not None and link.goaway.at - last > most:
+        ctx.late(f"a pause of {link.goaway.at - last:.2f} s, {most:.2f} s are allowed")
 
 
 async def _pings(link: Link, seconds: float) -> list[float]:
@@ -40,8 +42,7 @@ async def _pings(link: Link, seconds: float) -> list[float]:
 async def keeps_alive(ctx: ClientContext) -> None:
     """A client that has nothing to say sends a PING every half of the worker's timeout."""
     link = await ctx.ready({"IDLE_TIMEOUT_MS": 1_000})
-    link.auto_heartbeat = False
-    link._stop_heartbeat()
+    link.stop_heartbeat()
     before = len(link.frames)
     times = await _pings(link, 2.5)
     gap = max(after - first for first, after in itertools.pairwise(times))
@@ -125,14 +126,12 @@ async def not_before_ack(ctx: ClientContext) -> None:
     await ctx.start({"IDLE_TIMEOUT_MS": 300})
     link = await ctx.accept()
     await link.offered()
-    link.auto_heartbeat = False
+    link.stop_heartbeat()
     link.greet(ack=False)
     await link.until(lambda: link.goaway is not None, 0.9)
     ended = link.goaway or link.transport.end
     ctx.check("quiet", ended is None, expected="no end of the connection", actual=ended)
-    link.auto_heartbeat = True
     link.send(wire.settings_ack())
-    link._beat_later()
     await answered(ctx, link, check="works")
 
 
@@ -146,8 +145,7 @@ async def not_before_ack(ctx: ClientContext) -> None:
 async def octets_count(ctx: ClientContext) -> None:
     """Every octet restarts the timer, also in the middle of a frame."""
     link = await ctx.ready(client={"IDLE_TIMEOUT_MS": 1_000})
-    link.auto_heartbeat = False
-    link._stop_heartbeat()
+    link.stop_heartbeat()
     started = time.monotonic()
     await link.until(lambda: False, 0.6)
     if time.monotonic() - started > 0.8:
@@ -160,8 +158,26 @@ async def octets_count(ctx: ClientContext) -> None:
     took = time.monotonic() - started
     if took > 0.85:
         ctx.late(f"a frame over {took:.2f} s, not 0.65 s")
-    link.auto_heartbeat = True
     await link.fence(check="alive")
+
+
+@case(
+    "HBT-004/client-request-in-progress",
+    role="client",
+    checks=REFUSED,
+    twin="HBT-004/client-octets-count",
+    timed=True,
+    features=["settings"],
+    requirements=["HBT-004", "HBT-003"],
+)
+async def request_in_progress(ctx: ClientContext) -> None:
+    """A request in progress does not suspend the timer."""
+    link = await ctx.ready(client={"IDLE_TIMEOUT_MS": IDLE})
+    ctx.request(b"x")
+    await link.take()
+    link.stay_silent()
+    link.violate(b"")
+    await link.expect_connection_error("HEARTBEAT_TIMEOUT", within=IDLE_S + 1.0)
 
 
 @case("HBT-005/client-no-pong", role="client", checks=["alive"], timed=True)
@@ -169,7 +185,8 @@ async def no_pong(ctx: ClientContext) -> None:
     """A PONG that never comes is no error while other octets arrive."""
     link = await ctx.ready({"IDLE_TIMEOUT_MS": 600}, client={"IDLE_TIMEOUT_MS": IDLE})
     link.auto_pong = False
-    await _keep_talking(ctx, link, 2.5 * IDLE_S, 0.9 * IDLE_S)
+    link.stop_heartbeat()
+    await _keep_talking(ctx, link, 4 * IDLE_S, 0.9 * IDLE_S)
     await link.fence(check="alive")
 
 
@@ -177,7 +194,7 @@ async def no_pong(ctx: ClientContext) -> None:
     "HBT-006/client-blocked-output",
     role="client",
     checks=["aborted"],
-    timed=True,
+    exclusive=True,
     features=["settings"],
 )
 async def blocked_output(ctx: ClientContext) -> None:
@@ -188,16 +205,17 @@ async def blocked_output(ctx: ClientContext) -> None:
         "CONNECTION_WINDOW": 1 << 30,
         "MAX_MESSAGE_SIZE": 1 << 30,
     }
-    link = await ctx.ready(wide, client={"IDLE_TIMEOUT_MS": IDLE})
+    idle = 1.5
+    link = await ctx.ready(wide, client={"IDLE_TIMEOUT_MS": 1_500})
     call = ctx.request(bytes(12 * 1_048_576))
     await link.take(within=5.0)
     link.transport.pause_reading()
     link.stay_silent()
     started = time.monotonic()
-    while time.monotonic() - started < IDLE_S + 3.0 + ctx.patience.slack:
+    while time.monotonic() - started < idle + 3.0 + ctx.patience.slack:
         if link.transport.write_error is None:
             link.send(wire.ping(ctx.nonce()))
-        if await ctx.driver.until(lambda: bool(ctx.events("disconnected")), IDLE_S / 3):
+        if await ctx.driver.until(lambda: bool(ctx.events("disconnected")), idle / 3):
             break
     seen = ctx.events("disconnected")
     held = bool(seen) and seen[0]["by"] == "local"

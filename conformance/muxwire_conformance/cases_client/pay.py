@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from muxwire_conformance import wire
-from muxwire_conformance.case import case
+from muxwire_conformance.case import SAME, case
 from muxwire_conformance.cases_client._steps import declare, refused, refused_answer
 from muxwire_conformance.client_mode.context import ClientContext
 
@@ -215,8 +215,34 @@ for _code in (0x105, 0x0DEAD, 0x02, 0xFFFFFFFF):
 async def goaway_unknown(ctx: ClientContext) -> None:
     """A GOAWAY with an unknown code is handled as an error, and reported as received."""
     link, _one, call = await ctx.asked()
-    await link.end_with(0xBEEF, last_ordinal=1)
-    await call.fails("AMBIGUOUS", 0xBEEF, local=True, check="code")
+    link.send(wire.goaway(0xBEEF, last_ordinal=1, grace_ms=30_000))
+    await call.fails("AMBIGUOUS", 0xBEEF, local=True, check="code", within=1.5)
     second = await ctx.next_link()
     ctx.request(b"x")
     (await second.take(check="again")).answer()
+
+
+@case("PAY-001/client-goaway-extension", role="client", checks=["works"])
+async def goaway_extension(ctx: ClientContext) -> None:
+    """Octets behind the message of a GOAWAY are ignored; a message may be long."""
+    link, one, call = await ctx.asked()
+    body = wire.goaway(last_ordinal=1, grace_ms=30_000, message=b"m" * 2_000)[wire.HEADER_SIZE :]
+    link.send(wire.goaway(payload=body + b"extension"))
+    await link.fence(check="works")
+    one.answer(b"y")
+    await call.succeeds([b"y"], check="works")
+
+
+@case(
+    "PAY-005/client-value-of-8193",
+    role="client",
+    checks=["goaway", "end"],
+    twin=SAME,
+    features=["settings"],
+)
+async def value_of_8193(ctx: ClientContext) -> None:
+    """A header value has at most 8,192 octets, also where the block may be longer."""
+    link, one, _call = await ctx.asked(client={"MAX_METADATA_SIZE": 16_384})
+    raw = one.build(headers=[("k", "v" * ctx.pick(8_193, 8_192))])
+    link.violate(raw, instead_of=raw)
+    await link.expect_connection_error("PROTOCOL_ERROR")

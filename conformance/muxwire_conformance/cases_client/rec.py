@@ -250,7 +250,7 @@ async def dial_fails(ctx: ClientContext) -> None:
     "REC-002/client-waiting-for-a-place",
     role="client",
     checks=["moved"],
-    requirements=["REC-002", "ADM-001"],
+    requirements=["REC-002", "ADM-001", "REC-005"],
 )
 async def waiting(ctx: ClientContext) -> None:
     """A request that waits for a place is NOT_SENT: it moves on, and no attempt is counted."""
@@ -267,6 +267,37 @@ async def waiting(ctx: ClientContext) -> None:
     ctx.check("moved", held, expected="attempts=1, no attempt header", actual=one.headers)
     for call in calls[:-1]:
         await call.fails("AMBIGUOUS")
+
+
+@case(
+    "REC-002/client-waiting-for-credit",
+    role="client",
+    checks=["moved"],
+    requirements=["REC-002", "REC-005"],
+)
+async def waiting_for_credit(ctx: ClientContext) -> None:
+    """A request whose OPEN waits for credit is NOT_SENT: it moves on, and is no attempt."""
+    link = await ctx.ready(
+        {
+            "CONNECTION_WINDOW": 1_048_576,
+            "INITIAL_STREAM_WINDOW": 1 << 22,
+            "MAX_MESSAGE_SIZE": 1 << 22,
+        }
+    )
+    link.auto_credit = False
+    bulk = ctx.request(bytes(2_000_000))
+    one = await link.take()
+    await link.wait_for(lambda: one.received_cost > 1_048_576 - 33)
+    await link.fence()
+    call = ctx.request(b"blocked")
+    await ctx.sync()
+    await link.cut()
+    again = await (await ctx.next_link()).take(check="moved")
+    again.answer(b"y")
+    final = await call.succeeds([b"y"], check="moved")
+    held = final["attempts"] == 1 and again.header("attempt") is None
+    ctx.check("moved", held, expected="attempts=1, no attempt header", actual=again.headers)
+    await bulk.finished()
 
 
 # -- permission to retry ---------------------------------------------------------------------------
@@ -422,6 +453,26 @@ async def highest_class(ctx: ClientContext) -> None:
 # -- REC-004: reconnecting -------------------------------------------------------------------------
 
 
+BASE_MS = 20
+BASE = BASE_MS / 1_000
+QUICK_DIALS = {"backoff_base_ms": BASE_MS, "backoff_cap_ms": 10_000}
+
+
+async def healthy(ctx: ClientContext, listeners: list[Listener]) -> list[Link]:
+    """Take a connection on each port, set it up, and have a terminal on it: n is 0 then."""
+    links = [await ctx.accept(listener=listener, within=5.0) for listener in listeners]
+    for link in links:
+        await link.handshake()
+    await ctx.driver_until(lambda: len(ctx.events("connected")) >= len(links))
+    calls = [ctx.request(b"x") for _ in links]
+    ones = [await link.take() for link in links]
+    for one in ones:
+        one.answer()
+    for call in calls:
+        await call.succeeds([])
+    return links
+
+
 @case(
     "REC-004/client-backoff",
     role="client",
@@ -431,44 +482,33 @@ async def highest_class(ctx: ClientContext) -> None:
 )
 async def backoff(ctx: ClientContext) -> None:
     """After a healthy connection the delays are uniform below 20 ms x 2^n, n counting from 0."""
-    base, dials = 0.02, 7
+    dials = 7
     listeners = [Listener(ctx) for _ in range(4)]
-    await ctx.start(
-        addrs=[str(listener.address) for listener in listeners],
-        timing={"backoff_base_ms": 20, "backoff_cap_ms": 10_000},
-    )
-    links = [await ctx.accept(listener=listener) for listener in listeners]
-    for link in links:
-        await link.handshake()
-    await ctx.driver_until(lambda: len(ctx.events("connected")) == len(links))
-    calls = [ctx.request(b"x") for _ in links]
-    for link in links:  # the terminal of a request makes a connection healthy
-        (await link.take()).answer()
-    for call in calls:
-        await call.succeeds([])
+    await ctx.start(addrs=[str(one.address) for one in listeners], timing=QUICK_DIALS)
+    links = await healthy(ctx, listeners)
     cut_at = []
     for link, listener in zip(links, listeners, strict=True):
         listener.hang_up = True
         cut_at.append(time.monotonic())
         await link.cut()
-    for listener in listeners:
-        if not await listener.dials(1 + dials, base * 2**dials + 6.0):
-            ctx.unprepared(f"{dials} redials", len(listener.accepted_at) - 1)
-        listener.close()
     slack = 0.1 + ctx.patience.slack
+    most = BASE * (2**dials - 1)
     ratios: list[float] = []
     total = 0.0
     for listener, cut in zip(listeners, cut_at, strict=True):
-        for n, (before, after) in enumerate(
-            itertools.pairwise([cut, *listener.accepted_at[1 : 1 + dials]])
-        ):
-            gap, bound = after - before, base * 2**n
+        came = await listener.dials(1 + dials, most + dials * slack)
+        expected = f"{dials} redials within {most:.1f} s"
+        ctx.check("bounds", came, expected=expected, actual=len(listener.accepted_at) - 1)
+        listener.close()
+        at = [cut, *listener.accepted_at[1 : 1 + dials]]
+        for n, (before, after) in enumerate(itertools.pairwise(at)):
+            gap, bound = after - before, BASE * 2**n
             expected = f"at most {bound:.2f} s before redial {n + 1}"
             ctx.check("bounds", gap <= bound + slack, expected=expected, actual=f"{gap:.2f} s")
             total += gap
             if n >= 3:
                 ratios.append(gap / bound)
-    most = len(listeners) * base * (2**dials - 1)
+    most *= len(listeners)
     expected = f"a sum from {0.2 * most:.2f} s to {0.8 * most:.2f} s"
     upper = 0.8 * most + len(listeners) * dials * 0.01 + slack
     held = 0.2 * most <= total <= upper
@@ -476,6 +516,82 @@ async def backoff(ctx: ClientContext) -> None:
     spread = max(ratios) - min(ratios)
     expected = "delays that differ by chance"
     ctx.check("spread", spread > 0.2, expected=expected, actual=f"a spread of {spread:.2f}")
+
+
+@case(
+    "REC-004/client-handshake-is-no-reset",
+    role="client",
+    checks=["grows"],
+    timed=True,
+    features=["timing", "connections"],
+)
+async def handshake_is_no_reset(ctx: ClientContext) -> None:
+    """A handshake alone does not reset the backoff: the delays grow on."""
+    dials = 6
+    listeners = [Listener(ctx) for _ in range(4)]
+    await ctx.start(addrs=[str(one.address) for one in listeners], timing=QUICK_DIALS)
+
+    async def delays(listener: Listener) -> float:
+        total = 0.0
+        for number in range(dials + 1):
+            asked = time.monotonic()
+            link = await ctx.accept(listener=listener, within=BASE * 2 ** (number + 1) + 2.0)
+            if number:
+                total += time.monotonic() - asked
+            await link.handshake()
+            await link.cut()
+        return total
+
+    total = sum(await asyncio.gather(*(delays(listener) for listener in listeners)))
+    for listener in listeners:
+        listener.close()
+    least = 0.2 * len(listeners) * BASE * (2**dials - 1)
+    ctx.check("grows", total >= least, expected=f"{least:.1f} s or more", actual=f"{total:.1f} s")
+
+
+@case(
+    "REC-004/client-terminal-resets",
+    role="client",
+    checks=["reset"],
+    timed=True,
+    features=["timing"],
+)
+async def terminal_resets(ctx: ClientContext) -> None:
+    """A completed handshake followed by one terminal resets the backoff."""
+    listener = ctx.listener
+    listener.hang_up = True
+    await ctx.start(timing=QUICK_DIALS)
+    if not await listener.dials(7, 8.0):
+        ctx.unprepared("7 dials", len(listener.accepted_at))
+    listener.hang_up = False
+    (link,) = await healthy(ctx, [listener])
+    cut_at = time.monotonic()
+    await link.cut()
+    await ctx.accept(check="reset", within=5.0)
+    took = time.monotonic() - cut_at
+    limit = BASE + 0.15 + ctx.patience.slack
+    ctx.check("reset", took <= limit, expected=f"{BASE_MS} ms at most", actual=f"{took:.2f} s")
+
+
+@case(
+    "REC-004/client-one-at-a-time", role="client", checks=["one"], timed=True, features=["timing"]
+)
+async def one_at_a_time(ctx: ClientContext) -> None:
+    """At most one connection attempt is in progress for a worker address and pool slot."""
+    await ctx.start(timing={**QUICK_DIALS, "connect_timeout_ms": 3_000})
+    link = await ctx.accept()
+    await link.until(lambda: False, 0.3)
+    await link.cut()
+    await ctx.accept()
+    dials = len(ctx.listener.accepted_at)
+    await asyncio.sleep(0.4)
+    late = len(ctx.listener.accepted_at) - 2
+    ctx.check(
+        "one",
+        late == 0 and dials == 2,
+        expected="one dial, then one more",
+        actual=f"{dials}, and {late} beside the second",
+    )
 
 
 @case(
@@ -487,8 +603,12 @@ async def backoff(ctx: ClientContext) -> None:
 )
 async def drained_at_once(ctx: ClientContext) -> None:
     """The replacement for a healthy connection that drains is dialled at once."""
-    link = await ctx.ready(timing={"backoff_base_ms": 20_000, "backoff_cap_ms": 20_000})
-    await answered(ctx, link)
+    ctx.listener.hang_up = True
+    await ctx.start(timing={"backoff_base_ms": 400, "backoff_cap_ms": 10_000})
+    if not await ctx.listener.dials(1, 5.0):
+        ctx.unprepared("a dial", 0)
+    ctx.listener.hang_up = False
+    (link,) = await healthy(ctx, [ctx.listener])
     hold = ctx.request(b"running")
     one = await link.take()
     link.send(wire.goaway(last_ordinal=2, grace_ms=30_000))
@@ -516,10 +636,10 @@ async def three_attempts(ctx: ClientContext) -> None:
     headers = []
     for number in range(3):
         if number:
-            one = await link.take()
+            one = await link.take(check="attempts")
         headers.append(one.header("attempt"))
         one.fail("OVERLOADED", not_processed=True)
-    await call.fails("NOT_PROCESSED", "OVERLOADED", attempts=3)
+    await call.fails("NOT_PROCESSED", "OVERLOADED", attempts=3, check="attempts")
     await answered(ctx, link)
     held = len(link.exchanges) == 4 and headers == [None, "2", "3"]
     ctx.check("attempts", held, expected="3 attempts: None, 2, 3", actual=headers)
@@ -544,6 +664,101 @@ async def retry_after(ctx: ClientContext) -> None:
     most = 0.6 + 0.1 + ctx.patience.slack
     ctx.check("not-late", took <= most, expected="600 ms at most", actual=f"{took:.3f} s")
     again.answer()
+    await call.succeeds([])
+
+
+async def _delays(ctx: ClientContext, *, retry_after_ms: int, rounds: int) -> list[list[float]]:
+    """Refuse 5 requests so often; return the delays before each further attempt, by attempt.
+
+    The budget of REC-006 allows 11 retries of 5 requests in 1 s.
+    """
+    link = await ctx.ready()
+    calls = [ctx.request(b"x") for _ in range(5)]
+    due = [await link.take() for _ in calls]
+    found = []
+    for _ in range(rounds):
+        at: dict[str | None, float] = {}
+        for one in due:
+            one.fail("OVERLOADED", not_processed=True, retry_after_ms=retry_after_ms)
+            at[one.header("request-id")] = time.monotonic()
+        due = [await link.take(within=2.0) for _ in calls]
+        found.append([one.opening.at - at[one.header("request-id")] for one in due])
+    for one in due:
+        one.answer()
+    for call in calls:
+        await call.succeeds([])
+    return found
+
+
+@case(
+    "REC-005/client-retry-delay",
+    role="client",
+    checks=["bounds", "by-chance"],
+    timed=True,
+    features=["retry"],
+)
+async def retry_delay(ctx: ClientContext) -> None:
+    """Without retry_after_ms the delay before attempt k is uniform below 100 ms x 2^(k-2)."""
+    slack = 0.1 + ctx.patience.slack
+    for number, delays in enumerate(await _delays(ctx, retry_after_ms=0, rounds=2)):
+        most = 0.1 * 2**number
+        expected = f"{most:.1f} s at most before attempt {number + 2}"
+        ctx.check(
+            "bounds", max(delays) <= most + slack, expected=expected, actual=f"{max(delays):.2f} s"
+        )
+        spread = max(delays) - min(delays)
+        ctx.check(
+            "by-chance",
+            spread > 0.2 * most,
+            expected="delays that differ by chance",
+            actual=f"a spread of {spread * 1_000:.0f} ms",
+        )
+
+
+@case(
+    "REC-005/client-retry-after-jitter",
+    role="client",
+    checks=["by-chance"],
+    timed=True,
+    requirements=["REC-005", "ADM-004"],
+    features=["retry"],
+)
+async def retry_after_jitter(ctx: ClientContext) -> None:
+    """A client adds jitter of up to 50 percent to retry_after_ms."""
+    (delays,) = await _delays(ctx, retry_after_ms=400, rounds=1)
+    spread = max(delays) - min(delays)
+    ctx.check(
+        "by-chance",
+        spread > 0.04,
+        expected="delays that differ by chance",
+        actual=f"a spread of {spread * 1_000:.0f} ms",
+    )
+
+
+@case(
+    "REC-005/client-no-delay",
+    role="client",
+    checks=["draining", "loss"],
+    timed=True,
+    features=["retry", "timing"],
+)
+async def no_delay(ctx: ClientContext) -> None:
+    """There is no delay before an attempt after DRAINING, GOAWAY or the loss of the connection."""
+    link = await ctx.ready()
+    call = ctx.request(b"x", idempotent=True)
+    limit = 0.25 + ctx.patience.slack
+    (await link.take()).fail("DRAINING", not_processed=True)
+    asked = time.monotonic()
+    again = await link.take(check="draining")
+    took = again.opening.at - asked
+    ctx.check("draining", took < limit, expected="at once", actual=f"{took:.2f} s")
+    await link.cut()
+    second = await ctx.next_link()
+    asked = time.monotonic()
+    third = await second.take(check="loss")
+    took = third.opening.at - asked
+    ctx.check("loss", took < limit, expected="at once", actual=f"{took:.2f} s")
+    third.answer()
     await call.succeeds([])
 
 
@@ -759,7 +974,7 @@ async def _first(links: list[Link]) -> Link:
 async def shares(ctx: ClientContext) -> None:
     """Connections are shared among callers, and the one with the fewest requests is chosen."""
     await ctx.start(connections=2)
-    links = [await ctx.accept() for _ in range(2)]
+    links = [await ctx.accept(check="shared") for _ in range(2)]
     for link in links:
         await link.handshake()
     await ctx.driver_until(lambda: len(ctx.events("connected")) == 2)

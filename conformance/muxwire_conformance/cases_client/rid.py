@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from muxwire_conformance import wire
 from muxwire_conformance.case import case
-from muxwire_conformance.cases_client._steps import answered, refused_answer
+from muxwire_conformance.cases_client._steps import UNCHARGED, answered, refused_answer
 from muxwire_conformance.client_mode.context import ClientContext
 
 
@@ -49,12 +49,16 @@ refused_answer(
 )
 
 
-@case("RID-004/client-credit-for-unknown-id", role="client", checks=["pong", "works"])
+@case(
+    "RID-004/client-credit-for-unknown-id",
+    role="client",
+    checks=["pong", "works"],
+    requirements=["RID-004", "FLW-003"],
+)
 async def credit_for_unknown(ctx: ClientContext) -> None:
     """A WINDOW_UPDATE for an id that the client does not know is ignored, and not charged."""
     link = await ctx.ready()
-    for _ in range(300):
-        link.send(wire.window_update(1 << 20, request_id=ctx.new_id()))
+    link.send(*(wire.window_update(1, request_id=ctx.new_id()) for _ in range(UNCHARGED)))
     await link.fence(check="pong")
     await answered(ctx, link, check="works")
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from muxwire_spec.registries import SETTINGS
 
 from muxwire_conformance import wire
@@ -71,13 +73,39 @@ async def repeated_unknown(ctx: ClientContext) -> None:
     await _bad_settings(ctx, [(0x7777, 1), (0x7777, 2)])
 
 
-@case("SET-002/client-unknown-and-missing", role="client", checks=["works"])
+@case("SET-002/client-unknown-ignored", role="client", checks=["works"])
 async def unknown(ctx: ClientContext) -> None:
-    """Unknown settings are ignored, and missing ones have their assumed value."""
+    """Unknown settings are ignored."""
     link = await _offer(ctx)
     link.send(wire.preface(), wire.settings([(0x7777, 1), (0x0000, 0)]), wire.settings_ack())
-    await link.expect("SETTINGS_ACK")
+    await link.expect("SETTINGS_ACK", check="works")
     await answered(ctx, link, check="works")
+
+
+@case(
+    "SET-002/client-missing-is-assumed",
+    role="client",
+    checks=["frames", "window"],
+    requirements=["SET-002", "SET-003", "FLW-001"],
+)
+async def missing(ctx: ClientContext) -> None:
+    """A setting that is missing has its assumed value: frames of 16,384, windows of 65,536."""
+    link = await _offer(ctx)
+    link.auto_credit = False
+    link.send(wire.preface(), wire.settings([]), wire.settings_ack())
+    await link.expect("SETTINGS_ACK")
+    call = ctx.request(bytes(200_000))
+    one = await link.take()
+    await link.wait_for(lambda: one.received_cost > 65_536 - 33)
+    await link.fence()
+    longest = max(frame.length for frame in one.frames)
+    ctx.check("frames", longest <= 16_384, expected="16,384 at most", actual=longest)
+    held = one.received_cost <= 65_536
+    ctx.check("window", held, expected="65,536 at most", actual=one.received_cost)
+    link.send(wire.window_update(1 << 20, request_id=one.id))
+    await one.complete()
+    one.answer()
+    await call.succeeds([])
 
 
 @case(
@@ -163,24 +191,41 @@ async def waits_for_settings(ctx: ClientContext) -> None:
     await call.succeeds([])
 
 
-@case(
-    "SET-005/client-early",
-    role="client",
-    checks=["within"],
-    requirements=["SET-005", "FLW-001"],
-)
-async def early(ctx: ClientContext) -> None:
-    """Before the worker's SETTINGS the client stays within the assumed values."""
+async def _early(ctx: ClientContext, *requests: dict[str, Any]) -> None:
+    """Make requests before the worker's SETTINGS: kept within assumed values, later all served."""
     link = await _offer(ctx)
-    calls = [ctx.request(bytes(MIB - 1)) for _ in range(3)]
-    calls += [ctx.request(bytes(15_000)) for _ in range(117)]
+    calls = [ctx.request(**request) for request in requests]
     await ctx.sync()
     await link.until(lambda: False, 0.3)
-    broken = [seen for seen in ctx.violations if seen.requirement in ("SET-005", "ADM-001")]
+    early = ("SET-005", "ADM-001", "FLW-001", "FRM-003", "PAY-002", "SET-003")
+    broken = [seen for seen in ctx.violations if seen.requirement in early]
     actual = broken[0].text if broken else "kept"
     ctx.check("within", not broken, expected="the assumed values kept", actual=actual)
-    await link.welcome({"CONNECTION_WINDOW": 1 << 30})
+    await link.welcome({"CONNECTION_WINDOW": 1 << 30, "INITIAL_STREAM_WINDOW": 1 << 22})
+    link.auto_credit = False  # the announced initial values are enough
     for _call in calls:
-        (await link.take(within=5.0)).answer()
+        one = await link.take(check="served", within=5.0)
+        await one.complete(check="served", within=5.0)
+        one.answer()
     for call in calls:
         await call.succeeds([], within=5.0)
+
+
+for _name, _title, _requests in (
+    ("opens", "at most 100 OPENs", [{"body": b"x"}] * 120),
+    ("windows", "65,536 for a stream", [{"body": bytes(1_000_000)}] * 2),
+    ("connection", "1 MiB for the connection", [{"body": bytes(60_000)}] * 30),
+    ("metadata", "metadata of 8,192", [{"headers": [("k", "v" * 8_000), ("l", "v" * 1_000)]}]),
+    ("message", "messages of 1 MiB", [{"body": bytes(MIB + 1)}]),
+):
+
+    async def _run_early(ctx: ClientContext, requests: list[dict[str, Any]] = _requests) -> None:
+        await _early(ctx, *requests)
+
+    declare(
+        f"SET-005/client-early-{_name}",
+        f"Before the worker's SETTINGS the client keeps to {_title}, and then uses what it says.",
+        _run_early,
+        checks=["within", "served"],
+        features=["headers"] if _name == "metadata" else [],
+    )

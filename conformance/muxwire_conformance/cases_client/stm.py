@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from muxwire_conformance import wire
 from muxwire_conformance.case import SAME, case
-from muxwire_conformance.cases_client._steps import answered
+from muxwire_conformance.cases_client._steps import UNCHARGED, answered
 from muxwire_conformance.client_mode.context import Call, ClientContext
 from muxwire_conformance.client_mode.exchange import Exchange
 from muxwire_conformance.client_mode.link import Link
@@ -85,12 +85,17 @@ async def open_window_update(ctx: ClientContext) -> None:
     await call.succeeds([])
 
 
-@case("STM-002/client-half-window-update", role="client", checks=["pong", "end"])
+@case(
+    "STM-002/client-half-window-update",
+    role="client",
+    checks=["pong", "end"],
+    requirements=["STM-002", "FLW-003"],
+)
 async def half_window_update(ctx: ClientContext) -> None:
     """HALF: a WINDOW_UPDATE for the request is ignored, whatever it says, and not charged."""
     link, one, call = await ctx.asked()
     await one.complete()
-    link.send(*(wire.window_update(1, request_id=one.id) for _ in range(300)))
+    link.send(*(wire.window_update(1, request_id=one.id) for _ in range(UNCHARGED)))
     await link.fence(check="pong")
     one.answer()
     await call.succeeds([], check="end")
@@ -125,6 +130,40 @@ async def stop_then_kill(ctx: ClientContext) -> None:
     ctx.check("order", names == ["STOP", "KILL"], expected="STOP, KILL", actual=names)
     one.fail("CANCELLED")
     await call.fails("FAILED", "CANCELLED", check="class")
+
+
+@case("STM-002/client-no-stop-behind-kill", role="client", checks=["only-kill"])
+async def no_stop_behind_kill(ctx: ClientContext) -> None:
+    """No STOP follows a KILL."""
+    link, one, call = await ctx.asked()
+    for op in ("kill", "stop"):
+        ctx.driver.op(op, ref=call.ref)
+    await ctx.sync()
+    await one.killed()
+    await link.fence()
+    names = [control.name for control in one.controls]
+    ctx.check("only-kill", names == ["KILL"], expected="KILL", actual=names)
+    one.fail("CANCELLED")
+    await call.finished()
+
+
+@case("STM-002/client-half-sends-no-more", role="client", checks=["nothing"], features=["bidi"])
+async def half_sends_no_more(ctx: ClientContext) -> None:
+    """HALF: a local send behind END_STREAM is refused and writes nothing."""
+    link = await ctx.ready()
+    call = ctx.request(b"x", hold_open=True)
+    one = await link.take()
+    ctx.driver.op("send", ref=call.ref, end=True)
+    await one.complete()
+    frames = len(one.frames)
+    ctx.driver.op("send", ref=call.ref, body_b64="eQ==")
+    ctx.driver.op("send", ref=call.ref, end=True)
+    await ctx.sync()
+    await link.fence()
+    late = one.frames[frames:]
+    ctx.check("nothing", not late, expected="no REQUEST behind END_STREAM", actual=late)
+    one.answer()
+    await call.succeeds([])
 
 
 @case("STM-002/client-killing-discards", role="client", checks=["waits", "class", "nothing"])
@@ -239,6 +278,10 @@ async def kill_before_open(ctx: ClientContext) -> None:
     ctx.check("no-frame", held, expected="100 OPENs and no KILL", actual=actual)
 
 
+def _behind(one: Exchange, index: int) -> int:
+    return sum(frame.index > index for frame in one.frames)
+
+
 @case("STM-003/client-stops-sending", role="client", checks=["stops", "end"])
 async def stops_sending(ctx: ClientContext) -> None:
     """After the terminal the client stops sending for that id within one frame."""
@@ -250,10 +293,9 @@ async def stops_sending(ctx: ClientContext) -> None:
     index = await link.pong_index(one.build(b"enough", end=True))
     link.send(wire.window_update(1 << 28, request_id=one.id), wire.window_update(1 << 28))
     await link.fence()
-    late = [frame for frame in one.frames if frame.index > index]
-    ctx.check(
-        "stops", len(late) <= 1, expected="at most one frame behind the PONG", actual=len(late)
-    )
+    await link.until(lambda: _behind(one, index) > 1, 0.3)
+    late = _behind(one, index)
+    ctx.check("stops", late <= 1, expected="at most one frame behind the PONG", actual=late)
     await call.succeeds([b"enough"], check="end")
     await answered(ctx, link)
 

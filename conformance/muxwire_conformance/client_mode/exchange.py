@@ -188,14 +188,22 @@ class Exchange:
             self.send(message)
         self.send(end=True, headers=trailers)
 
-    async def send_message(self, data: bytes, *, end: bool = False) -> None:
-        """Write one message of any size within all credit, as a correct worker does."""
+    async def send_message(
+        self, data: bytes, *, end: bool = False, check: str | None = None
+    ) -> None:
+        """Write one message of any size within all credit, as a correct worker does.
+
+        Args:
+            data: The message.
+            end: Set END_STREAM on its last frame.
+            check: The check that fails if the client does not give enough credit.
+        """
         left = memoryview(data)
         while True:
             room = self.room()
             if room < min(1, len(left)):
                 if not await self.link.wait_for(lambda: self.room() >= 1):
-                    self.link.fail(None, "credit to send more of a message")
+                    self.link.fail(check, "credit to send more of a message")
                 continue
             piece, left = left[:room], left[room:]
             self.send(bytes(piece), more=bool(left), end=end and not left)

@@ -221,6 +221,6 @@ class Link(Conversation):
             self.abort()
             return
         self.auto_pong = self.auto_credit = False
-        self._stop_heartbeat()
+        self.stop_heartbeat()
         self.transcript.event("the judge ends the connection (FIN)", time.monotonic())
         self.transport.half_close()
