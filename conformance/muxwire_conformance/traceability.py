@@ -36,6 +36,7 @@ class Kind(enum.Enum):
 
     OUTSIDE = "cannot be decided from outside"
     CALLHOME = "path not judged yet: callhome"
+    HTTP = "path not judged yet: http"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,10 +48,12 @@ class Disposition:
 
 
 _CALLHOME = Disposition(Kind.CALLHOME, "the cases of this path are not there yet")
+_HTTP = Disposition(Kind.HTTP, "the cases of this path are not there yet")
 
 DISPOSITIONS: Mapping[str, Mapping[str, Disposition]] = {
     "worker": {
         **{f"P0-{number:03}": _CALLHOME for number in (*range(1, 18), 20)},
+        **{f"P1-{number:03}": _HTTP for number in (*range(1, 20), 23, 24)},
     },
     "client": {
         "FRM-009": Disposition(
@@ -60,6 +63,7 @@ DISPOSITIONS: Mapping[str, Mapping[str, Disposition]] = {
             Kind.OUTSIDE, "the budget for PINGs ends such a connection first; no memory is told"
         ),
         **{f"P0-{number:03}": _CALLHOME for number in (2, 8, 12, 14, 18, 19)},
+        **{f"P1-{number:03}": _HTTP for number in (9, 13, 20, 21, 22)},
     },
 }
 """The requirements that a peer can decide and that have no case for a role, with the reason."""

@@ -7,6 +7,7 @@ answer, and of an error event inside a stream.
 
 from __future__ import annotations
 
+from muxwire_spec import formats
 from muxwire_spec.model import Http, HttpAnswer, HttpField, Member
 
 CALLHOME = "callhome"
@@ -91,6 +92,13 @@ ANSWERS: tuple[HttpAnswer, ...] = (
         "(PAY-004, PAY-005)",
     ),
     _answer(
+        "RESUMED",
+        400,
+        "INVALID_ARGUMENT",
+        "there is a `last-event-id` (P1-019)",
+        paths=(HTTP,),
+    ),
+    _answer(
         "FORBIDDEN",
         403,
         "INVALID_ARGUMENT",
@@ -172,4 +180,11 @@ ERROR: tuple[Member, ...] = (
     _member("retry_after_ms", "number", "0: not said; prevails over Retry-After"),
 )
 
-SHARED = Http(fields=FIELDS, answers=ANSWERS, error=ERROR)
+SHARED = Http(
+    fields=FIELDS,
+    answers=ANSWERS,
+    error=ERROR,
+    formats=formats.FORMATS,
+    events=formats.EVENTS,
+    constants=formats.CONSTANTS,
+)

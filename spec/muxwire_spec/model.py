@@ -327,12 +327,39 @@ class Member:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Format:
+    """A format of a response over HTTP; the first of its media types is its own."""
+
+    name: str
+    types: tuple[str, ...]
+    doc: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EventForm:
+    """An event of a response over HTTP, and what it looks like in each format."""
+
+    name: str
+    sse: str
+    ndjson: str
+    binary: str
+    doc: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Http:
-    """What the paths over HTTP share. `error` lists the members of the error object."""
+    """What belongs to the paths over HTTP. `error` lists the members of the error object.
+
+    `formats`, in the order of preference, `events` and `constants` are those of the response as a
+    body.
+    """
 
     fields: tuple[HttpField, ...]
     answers: tuple[HttpAnswer, ...]
     error: tuple[Member, ...]
+    formats: tuple[Format, ...]
+    events: tuple[EventForm, ...]
+    constants: tuple[Constant, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

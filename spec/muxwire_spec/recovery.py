@@ -19,6 +19,7 @@ FACTS: tuple[tuple[str, str], ...] = (
     ("uncovered", "its ordinal is above last_ordinal of a GOAWAY"),
     ("refused", "the worker's complete preface refused the connection"),
     ("killed", "the client has sent KILL for it"),
+    ("abandoned", "over HTTP, the client has closed the connection for its caller"),
 )
 
 LEARNED: dict[str, tuple[str, ...]] = {
@@ -45,7 +46,22 @@ LEARNED_CALLHOME: dict[str, tuple[str, ...]] = {
 }
 """The same for the machine WCH_ROUTER_STREAM; an input that is ignored adds nothing."""
 
-GATHERED = {"RECOVERY": LEARNED, "WCH_ROUTER_STREAM": LEARNED_CALLHOME}
+LEARNED_HTTP: dict[str, tuple[str, ...]] = {
+    "POSTED": ("sent",),
+    "REFUSED": ("rejected",),
+    "ITEM": ("responded",),
+    "DONE": ("responded",),
+    "ERROR": ("responded", "error"),
+    "MISCOUNT": ("responded",),
+    "LOCAL_KILL": ("abandoned",),
+}
+"""The same for the machine HTTP_STREAM. An event is what a RESPONSE frame is elsewhere."""
+
+GATHERED = {
+    "RECOVERY": LEARNED,
+    "WCH_ROUTER_STREAM": LEARNED_CALLHOME,
+    "HTTP_STREAM": LEARNED_HTTP,
+}
 """The machines that give classes, and the facts that their inputs add."""
 
 
@@ -80,9 +96,9 @@ CLASSES: tuple[OutcomeClass, ...] = (
     ),
     OutcomeClass(
         name="FAILED",
-        when=(("error",), ("killed", "rejected"), ("killed", "success")),
+        when=(("error",), ("killed", "rejected"), ("killed", "success"), ("abandoned",)),
         doc="an error terminal without NOT_PROCESSED has arrived; or, after a KILL, any terminal "
-        "(STM-002)",
+        "(STM-002); or the client has ended it over HTTP (P1-013)",
         rank=3,
         retry=_retry(
             "only if IDEMPOTENT, no complete message was received, the code is OVERLOADED, "

@@ -41,6 +41,7 @@ AREAS = (
     "OBS",
     "SEC",
     "P0",
+    "P1",
 )
 """Prefixes of requirement ids, in the order of the chapters."""
 

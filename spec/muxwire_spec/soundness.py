@@ -165,7 +165,7 @@ def _classes(machine: ir.Machine, names: set[str]) -> Iterator[str]:
                 if row.effect != (expected := classify(now)):
                     where = f"{machine.name}[{row.state}, {row.input}]"
                     yield f"{where}: gives {row.effect}, the table of classes gives {expected}"
-            if row.next in ("WAITING", "DONE", "VOID"):
+            if row.next in ("WAITING", "DONE", "VOID", "OVER"):
                 now = frozenset()
             if (step := (row.next, now)) not in seen:
                 seen.add(step)

@@ -17,6 +17,7 @@ from muxwire_spec.machines import (
     CLIENT_REQUEST,
     HEARTBEAT_IN,
     HEARTBEAT_OUT,
+    HTTP_STREAM,
     MACHINES,
     RECOVERY,
     WCH_ROUTER_CONNECTION,
@@ -282,3 +283,21 @@ class TestCallhome:
         assert after(WCH_ROUTER_STREAM, *accepted, "LOST", "HELLO") == ("BIND", "ACCEPTED")
         assert after(WCH_ROUTER_STREAM, *accepted, "LOST", "EXPIRED") == ("AMBIGUOUS", "VOID")
         assert after(WCH_ROUTER_STREAM, *accepted, "RESPONSE", "LOST") == ("PARTIAL", "VOID")
+
+
+class TestHttp:
+    def test_only_done_and_a_clean_end_make_a_success(self) -> None:
+        """P1-020."""
+        good = {(r.state, r.input) for r in HTTP_STREAM.rows if r.effect == "SUCCEED"}
+        assert good == {("ENDING", "END")}
+        into = {(r.state, r.input) for r in HTTP_STREAM.rows if r.next == "ENDING" != r.state}
+        assert into == {("HEADED", "DONE"), ("ITEMS", "DONE")}
+
+    def test_a_whole_response(self) -> None:
+        run = ("POSTED", "STARTED", "ITEM", "ITEM", "DONE", "END")
+        assert after(HTTP_STREAM, *run) == ("SUCCEED", "OVER")
+
+    @pytest.mark.parametrize("ending", ["END", "CUT", "FAULT", "SILENT"])
+    def test_without_a_terminal_event(self, ending: str) -> None:
+        assert after(HTTP_STREAM, "POSTED", "STARTED", ending)[0] == "AMBIGUOUS"
+        assert after(HTTP_STREAM, "POSTED", "STARTED", "ITEM", ending)[0] == "PARTIAL"

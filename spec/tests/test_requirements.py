@@ -40,6 +40,7 @@ LAST_OF_AREA = {
     "OBS": 6,
     "SEC": 3,
     "P0": 20,
+    "P1": 24,
 }
 ALL_IDS = {f"{area}-{n:03}" for area, last in LAST_OF_AREA.items() for n in range(1, last + 1)}
 

@@ -186,6 +186,7 @@ class TestRecovery:
         assert problems(classes=(*CLASSES, extra)) == [
             "RECOVERY: no cell gives LOST",
             "WCH_ROUTER_STREAM: no cell gives LOST",
+            "HTTP_STREAM: no cell gives LOST",
         ]
 
     def test_facts_codes_and_ranks(self) -> None:

@@ -28,6 +28,7 @@ WRONG_PATH = Answer(404, 0x102, True)
 METHOD = Answer(405, 0x103, True)
 DRAINING = Answer(503, 0x105, True)
 MALFORMED = Answer(400, 0x103, True)
+RESUMED = Answer(400, 0x103, True)
 FORBIDDEN = Answer(403, 0x103, True)
 DUPLICATE = Answer(409, 0x00c, False)
 NOT_ACCEPTABLE = Answer(406, 0x103, True)
@@ -39,3 +40,11 @@ PARAMETERS = Answer(400, 0x103, True)
 BROKEN = Answer(500, 0x10a, False)
 OK = Answer(200, 0x000, False)
 ADMITTED = Answer(202, 0x000, False)
+
+
+# Media types of each format, its own first; in the order of preference
+FORMATS: dict[str, tuple[str, ...]] = {
+    "sse": ('text/event-stream',),
+    "ndjson": ('application/x-ndjson', 'application/ndjson', 'application/jsonl',),
+    "binary": ('application/vnd.wmx-stream', 'application/octet-stream',),
+}

@@ -118,8 +118,11 @@ _TABLES: dict[str, Callable[[ir.Spec], str]] = {
     "constants": tables.constants,
     "errors": tables.errors,
     "http-answers": tables.http_answers,
+    "http-constants": tables.http_constants,
     "http-error": tables.http_error,
+    "http-events": tables.http_events,
     "http-fields": tables.http_fields,
+    "http-formats": tables.http_formats,
     "frames": tables.frames,
     "vectors": vector_table,
 }

@@ -21,11 +21,17 @@ def emit(spec: Spec) -> dict[str, bytes]:
     """Return the module of the paths over HTTP."""
     fields = [(_constant(field.name), f'"{field.name}"') for field in spec.http.fields]
     fields.append(("WMX_NOT_PROCESSED", '"wmx-not-processed"'))
+    formats = [
+        f'    "{found.name}": ({", ".join(repr(type_) for type_ in found.types)},),'
+        for found in spec.http.formats
+    ]
     blocks = [
         "from typing import NamedTuple",
         "# Fields of requests, and the one of answers\n" + constants(fields),
         _ANSWER,
         constants([(answer.name, _answer(spec, answer)) for answer in spec.http.answers]),
+        "# Media types of each format, its own first; in the order of preference\n"
+        "FORMATS: dict[str, tuple[str, ...]] = {\n" + "\n".join(formats) + "\n}",
     ]
     return {PATH: module("Fields and answers of the paths over HTTP.", *blocks)}
 

@@ -18,7 +18,7 @@ _FLAGS = ("FLAGS", "REQUEST_FLAGS", "ERROR_FLAGS")
 
 def emit(spec: Spec) -> dict[str, bytes]:
     """Return the module of assigned numbers."""
-    named = (*spec.constants, *spec.callhome.constants)
+    named = (*spec.constants, *spec.callhome.constants, *spec.http.constants)
     flags = [spec.registry(name) for name in _FLAGS]
     blocks = [
         "from enum import IntEnum\nfrom typing import NamedTuple",

@@ -354,3 +354,31 @@ def http_error(spec: ir.Spec) -> str:
     """Return the table of the members of the error object."""
     rows = [(f"`{member.name}`", member.type, member.doc) for member in spec.http.error]
     return markdown(("member", "type", "meaning"), rows)
+
+
+def http_formats(spec: ir.Spec) -> str:
+    """Return the table of formats, in the order of preference."""
+    rows = [
+        (found.name, f"`{found.types[0]}`", ", ".join(f"`{t}`" for t in found.types[1:]), found.doc)
+        for found in spec.http.formats
+    ]
+    return markdown(("format", "media type", "aliases", "what it is"), rows)
+
+
+def http_events(spec: ir.Spec) -> str:
+    """Return the grammar of each event, one block to a format, and what the events mean."""
+    width = max(len(found.name) for found in spec.http.events)
+    lines = []
+    for name, forms in (
+        ("SSE", [(found.name, found.sse) for found in spec.http.events]),
+        ("NDJSON", [(found.name, found.ndjson) for found in spec.http.events]),
+        ("Binary", [(found.name, found.binary) for found in spec.http.events]),
+    ):
+        lines += [name, *(f"  {event:{width}} = {form}" for event, form in forms), ""]
+    meanings = markdown(("event", "meaning"), [(e.name, e.doc) for e in spec.http.events])
+    return "```text\n" + "\n".join(lines).rstrip() + f"\n```\n\n{meanings}"
+
+
+def http_constants(spec: ir.Spec) -> str:
+    """Return the table of the named numbers of a response over HTTP."""
+    return _constants(spec.http.constants)

@@ -16,6 +16,7 @@ from muxwire_spec.machines.connection import CLIENT_CONNECTION, WORKER_CONNECTIO
 from muxwire_spec.machines.effects import EFFECTS
 from muxwire_spec.machines.handshake import CLIENT_HANDSHAKE, WORKER_HANDSHAKE
 from muxwire_spec.machines.heartbeat import HEARTBEAT_IN, HEARTBEAT_OUT
+from muxwire_spec.machines.http import HTTP_STREAM
 from muxwire_spec.machines.recovery import RECOVERY
 from muxwire_spec.machines.request import CLIENT_REQUEST, WORKER_REQUEST
 
@@ -26,6 +27,7 @@ __all__ = [
     "EFFECTS",
     "HEARTBEAT_IN",
     "HEARTBEAT_OUT",
+    "HTTP_STREAM",
     "MACHINES",
     "RECOVERY",
     "WCH_ROUTER_CONNECTION",
@@ -51,4 +53,5 @@ MACHINES = (
     WCH_ROUTER_CONNECTION,
     WCH_WORKER_STREAM,
     WCH_ROUTER_STREAM,
+    HTTP_STREAM,
 )

@@ -72,4 +72,6 @@ EFFECTS: tuple[tuple[str, str], ...] = (
     ("EXPECT", "wait for a HELLO as long as the token lives"),
     ("HOLD", "send it right behind ACCEPT"),
     ("STREAM", "write the response from its beginning"),
+    # the body of an HTTP response
+    ("AWAIT_END", "wait 2 s for the end of the body"),
 )
