@@ -63,6 +63,8 @@ class Connection(ABC, Generic[R]):
     """Kind of the frames of requests that it sends."""
     receives: ClassVar[int]
     """Kind of those that it receives."""
+    reading: ClassVar[bool] = True
+    """It is always read: credit holds the peer back (FLW-011)."""
     noted: ClassVar[int]
     """Frame flags that the role wants to hear about when a frame is written."""
 

@@ -183,6 +183,16 @@ class ConnectionEnded:
     lost: int
 
 
+# -- call-home -------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True, kw_only=True)
+class Idle:
+    """The connection can carry a stream: its prefaces are exchanged, or the last stream is over."""
+
+    first: bool
+
+
 Event = (
     HandshakeDone
     | RequestReceived
@@ -196,4 +206,5 @@ Event = (
     | Writable
     | GoawayReceived
     | ConnectionEnded
+    | Idle
 )

@@ -25,12 +25,13 @@ class Heartbeat:
         round_trip: Seconds between the newest answered PING and its PONG, or None.
     """
 
-    __slots__ = ("_answered", "_frame_since", "_idle", "_interval", "_listening", "_ping_at",
-                 "_pings", "_received", "_sent", "_stalled_since", "round_trip",
+    __slots__ = ("_answered", "_frame_since", "_idle", "_interval", "_listening", "_patience",
+                 "_ping_at", "_pings", "_received", "_sent", "_stalled_since", "round_trip",
                  "unwritten")  # fmt: skip
 
     def __init__(self, idle: float, now: float) -> None:
         self._idle = idle
+        self._patience = idle
         self._interval = inf
         self._listening = False
         self._received = now
@@ -54,6 +55,15 @@ class Heartbeat:
         """Start the peer's clock: its SETTINGS_ACK has arrived (HBT-003)."""
         self._listening = True
         self._received = now
+
+    def suspend(self) -> None:
+        """Stop the peer's clock, since nothing is read for now; `listen` starts it (P0-014)."""
+        self._listening = False
+        self._frame_since = inf
+
+    def limit_stall(self, seconds: float) -> None:
+        """Wait no longer than this for a peer that does not read (P0-013)."""
+        self._patience = min(self._patience, seconds)
 
     def received(self, now: float) -> None:
         """Note that octets arrived, whatever they are (HBT-004)."""
@@ -104,7 +114,7 @@ class Heartbeat:
 
     def next_timeout(self) -> float:
         """Return the nearest of the four, or infinity."""
-        nearest = min(self._frame_since + self._idle, self._stalled_since + self._idle)
+        nearest = min(self._frame_since + self._idle, self._stalled_since + self._patience)
         if not self.unwritten:
             nearest = min(nearest, self._sent + self._interval)
         return min(nearest, self._received + self._idle) if self._listening else nearest
@@ -118,7 +128,7 @@ class Heartbeat:
 
     def stalled(self, now: float) -> bool:
         """Say whether nothing could be written for too long (HBT-006)."""
-        return now >= self._stalled_since + self._idle
+        return now >= self._stalled_since + self._patience
 
     def check(self, now: float) -> None:
         """Refuse a silent or dribbling peer.

@@ -211,7 +211,7 @@ class WorkerConnection(Connection[WorkerRequest]):
             RequestClosed: The handler has ended before.
         """
         flags = NON_RETRYABLE if non_retryable else 0  # ADM-003: a handler ran
-        body = _error_body(code, flags, retry_after_ms, message, detail)
+        body = error_body(code, flags, retry_after_ms, message, detail)
         request = self._handler_ended(request_id)
         if request is None:
             return
@@ -595,7 +595,7 @@ class WorkerConnection(Connection[WorkerRequest]):
         return lost
 
 
-def _error_body(code: int, flags: int, retry_after_ms: int, message: str, detail: bytes) -> bytes:
+def error_body(code: int, flags: int, retry_after_ms: int, message: str, detail: bytes) -> bytes:
     """Encode an error body, cut to its limits at a character boundary (PAY-007)."""
     text = message.encode(errors="replace")[:MAX_ERROR_MESSAGE]
     text = text.decode(errors="ignore").encode()

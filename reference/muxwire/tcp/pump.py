@@ -15,11 +15,10 @@ import socket
 import struct
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 from muxwire._generated.registries import BATCH_SIZE
 from muxwire.core.closing import CloseAction
-from muxwire.core.connection import Connection
 from muxwire.core.events import ConnectionEnded, Event, GoawayReceived
 from muxwire.tcp.address import render
 
@@ -32,6 +31,39 @@ FLUSH = 32
 """Calls that queue output, after which it is written at once."""
 
 _LOGGED = (GoawayReceived, ConnectionEnded)
+
+
+class Core(Protocol):
+    """What a pump asks of the core that it drives; see `muxwire.core.connection.Connection`."""
+
+    def receive_data(self, data: bytes, now: float) -> None:
+        """Take octets from the peer."""
+
+    def receive_eof(self, now: float, *, requirement: str = "", message: str = "") -> None:
+        """Take the end of the peer's octets, or the loss of the connection."""
+
+    def data_to_send(self, now: float) -> bytes:
+        """Return the next batch of octets to write."""
+
+    def data_sent(self, octets: int, now: float) -> None:
+        """Take that so many more octets have left for the kernel."""
+
+    def events(self) -> list[Event]:
+        """Return what has happened since the last call."""
+
+    def next_timeout(self) -> float | None:
+        """Return when `handle_timeout` wants to be called."""
+
+    def handle_timeout(self, now: float) -> None:
+        """Do what is due."""
+
+    @property
+    def close_action(self) -> CloseAction:
+        """What is owed to the socket now."""
+
+    @property
+    def reading(self) -> bool:
+        """Whether to read."""
 
 
 class Pump(asyncio.Protocol):
@@ -48,7 +80,7 @@ class Pump(asyncio.Protocol):
 
     def __init__(
         self,
-        core: Connection[Any],
+        core: Core,
         on_event: Callable[[Event], None],
         on_closed: Callable[[], None],
         on_written: Callable[[], None] | None = None,
@@ -65,6 +97,7 @@ class Pump(asyncio.Protocol):
         self._scheduled = False
         self._pushed = 0  # since the last write
         self._paused = False
+        self._reading = True
         self._eof_written = False
         self._handed = 0
         self._reported = 0
@@ -231,6 +264,12 @@ class Pump(asyncio.Protocol):
         transport = self._transport
         if transport is None:
             return
+        if self._reading is not self._core.reading and not transport.is_closing():
+            self._reading = self._core.reading
+            if self._reading:
+                transport.resume_reading()
+            else:
+                transport.pause_reading()
         action = self._core.close_action
         if action is CloseAction.ABORT:
             _reset(transport)
