@@ -6,8 +6,10 @@ import asyncio
 import base64
 import json
 import os
-import ssl
 import sys
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +22,11 @@ from muxwire.errors import (
     InvalidArgument,
     LocalProtocolError,
     MuxwireError,
+    Outcome,
     RequestFailed,
 )
-from muxwire.tcp.address import render
+from muxwire.tcp.address import explain, render
+from muxwire.tcp.caller import Caller
 from muxwire.tcp.client import connect
 from muxwire.tcp.tls import client_context
 
@@ -36,12 +40,27 @@ EXIT_INTERRUPTED = 130
 @click.argument("data", required=False)
 @click.option(
     "--target",
-    type=types.address,
-    metavar="HOST:PORT",
+    metavar="ADDRESS",
     required=True,
     envvar="MUXWIRE_TARGET",
-    help="The worker, as host:port.",
+    help="The worker: host:port, or http://host:port with --via callhome.",
 )
+@click.option(
+    "--via",
+    type=click.Choice(["tcp", "callhome"]),
+    default="tcp",
+    show_default=True,
+    help="How: callhome posts over HTTP and is called back; it needs muxwire[callhome].",
+)
+@click.option(
+    "--listen",
+    type=types.address,
+    metavar="HOST:PORT",
+    default="127.0.0.1:0",
+    show_default=True,
+    help="Where the worker calls back; port 0 takes a free port.",
+)
+@click.option("--advertise", metavar="HOST[:PORT]", help="What the worker is told to call back.")
 @click.option(
     "--file",
     "-f",
@@ -69,7 +88,10 @@ EXIT_INTERRUPTED = 130
 def call(
     subject: str,
     data: str | None,
-    target: tuple[str, int],
+    target: str,
+    via: str,
+    listen: tuple[str, int],
+    advertise: str | None,
     file: Path | None,
     as_json: bool,
     raw: bool,
@@ -92,6 +114,7 @@ def call(
       muxwire call conformance.echo hi --target 127.0.0.1:9000
       muxwire call conformance.generate '{"count": 3}' --target 127.0.0.1:9000
       muxwire call llm.generate -f prompt.json --json --target '[::1]:9000'
+      muxwire call conformance.echo hi --via callhome --target http://127.0.0.1:8080
     """  # noqa: D301 - click wants a backspace
     if data is not None and file is not None:
         raise click.UsageError("give DATA or --file, not both")
@@ -99,8 +122,16 @@ def call(
     try:
         wanted = tls or tls_ca or tls_cert or tls_key
         context = client_context(tls_ca, tls_cert, tls_key) if wanted else None
+        connecting: Callable[[], AbstractAsyncContextManager[Caller]]
+        if via == "callhome":
+            if context is not None:
+                raise InvalidArgument("there is no TLS with --via callhome")
+            connecting = partial(_callhome(), target, listen=render(*listen), advertise=advertise)
+        else:
+            address = render(*types.address(target))
+            connecting = partial(connect, address, connections=1, recover=False, tls=context)
         message = _message(data, file)
-        sys.exit(run(_call(render(*target), context, subject, message, printer, options)))
+        sys.exit(run(_call(connecting, subject, message, printer, options)))
     except InvalidArgument as error:
         raise click.UsageError(str(error)) from None
     except KeyboardInterrupt:
@@ -116,15 +147,14 @@ def _message(data: str | None, file: Path | None) -> bytes:
 
 
 async def _call(
-    target: str,
-    tls: ssl.SSLContext | None,
+    connecting: Callable[[], AbstractAsyncContextManager[Caller]],
     subject: str,
     message: bytes,
     printer: _Plain,
     options: dict[str, Any],
 ) -> int:
     try:
-        async with connect(target, connections=1, recover=False, tls=tls) as client:
+        async with connecting() as client:
             try:
                 async with client.stream(subject, message, **options) as stream:
                     async for item in stream:
@@ -134,7 +164,8 @@ async def _call(
                 return EXIT_INTERRUPTED
     except RequestFailed as error:
         printer.failed(error)
-        return EXIT_FAILED
+        unreachable = error.outcome is Outcome.NOT_SENT and error.code is None
+        return EXIT_UNREACHABLE if unreachable else EXIT_FAILED
     except ConnectError as error:
         printer.refused(error)
         return EXIT_UNREACHABLE
@@ -143,7 +174,24 @@ async def _call(
     except MuxwireError as error:
         printer.refused(error)
         return EXIT_FAILED
+    except OSError as error:  # of the address where the worker is to call back
+        raise click.ClickException(f"cannot listen: {explain(error)}") from None
     return 0
+
+
+def _callhome() -> Callable[..., AbstractAsyncContextManager[Caller]]:
+    """Return what connects over call-home.
+
+    Raises:
+        click.UsageError: aiohttp is not installed.
+    """
+    try:
+        from muxwire.callhome import connect as connect_callhome
+    except ModuleNotFoundError:
+        raise click.UsageError(
+            "--via callhome needs aiohttp: pip install 'muxwire[callhome]'"
+        ) from None
+    return partial(connect_callhome, recover=False)
 
 
 class _Plain:

@@ -9,10 +9,10 @@ import logging
 import os
 import ssl
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import click
 
@@ -27,6 +27,9 @@ from muxwire.serving import serve_until_stopped
 from muxwire.tcp.address import explain, render
 from muxwire.tcp.tls import server_context
 from muxwire.tcp.worker import MAX_CONNECTIONS, Worker
+
+if TYPE_CHECKING:
+    from muxwire.callhome import CallHomePath
 
 _TEST: dict[str, int] = {
     "idle_timeout_ms": 3_000,
@@ -49,6 +52,20 @@ _SETTINGS = tuple(name for name in Settings.__dataclass_fields__)
     metavar="HOST:PORT",
     default="127.0.0.1:7700",
     help="Where to listen; port 0 takes a free port.",
+)
+@click.option(
+    "--callhome",
+    "callhome",
+    type=types.address,
+    metavar="HOST:PORT",
+    help="Where to take requests over HTTP, whose responses call home: muxwire[callhome].",
+)
+@click.option(
+    "--callhome-allow",
+    "allow",
+    metavar="HOST",
+    multiple=True,
+    help="An address that may be called besides that of the HTTP peer; may be repeated.",
 )
 @click.option(
     "--app",
@@ -99,6 +116,8 @@ _SETTINGS = tuple(name for name in Settings.__dataclass_fields__)
 @click.option("--log-json", is_flag=True, help="Log one JSON object a line.")
 def serve(
     address: tuple[str, int],
+    callhome: tuple[str, int] | None,
+    allow: tuple[str, ...],
     app: str | None,
     conformance: bool,
     as_json: bool,
@@ -119,6 +138,7 @@ def serve(
       muxwire serve --app mymodule:handlers --tcp '[::1]:9000'
       muxwire serve --conformance --tcp 127.0.0.1:0 --json
       muxwire serve --app mymodule:handlers --tls-cert cert.pem --tls-key key.pem
+      muxwire serve --app mymodule:handlers --callhome 127.0.0.1:8080
     """  # noqa: D301 - click wants a backspace
     configure(log_level, as_json=log_json)
     values = {**(_TEST if conformance else {}), **_given(options)}
@@ -131,6 +151,9 @@ def serve(
             max_pending=values["max_pending"],
             conformance=conformance,
         )
+        path = _callhome_path(worker, allow) if callhome or allow else None
+        if path is not None and callhome is None:
+            raise InvalidArgument("--callhome-allow wants --callhome")
     except InvalidArgument as error:
         raise click.UsageError(str(error)) from None
     if not worker.subjects:
@@ -141,28 +164,36 @@ def serve(
         def announce() -> None:
             listening = worker.addresses[0]
             said = {"tcp": listening} | ({"metrics": scraped} if scraped else {})
+            if path is not None:
+                said["callhome"] = path.addresses[0]
             how = "" if tls is None else " with TLS"
             click.echo(json.dumps(said) if as_json else f"listening on {listening}{how}")
+            if path is not None and not as_json:
+                click.echo(f"call-home on http://{path.addresses[0]}")
             if scraped and not as_json:
                 click.echo(f"metrics on http://{scraped}/metrics")
             sys.stdout.flush()
 
-        run(_serve(worker, address, tls, announce, stdin=stdin))
+        async def start() -> None:
+            await _listen(worker.start(*address, tls=tls), address)
+            if path is not None and callhome is not None:
+                await _listen(path.start(*callhome), callhome)
+
+        run(_serve(worker, start, announce, stdin=stdin))
 
 
 async def _serve(
     worker: Worker,
-    address: tuple[str, int],
-    tls: ssl.SSLContext | None,
+    start: Callable[[], Awaitable[None]],
     announce: Callable[[], None],
     *,
     stdin: bool,
 ) -> None:
     try:
-        await worker.start(*address, tls=tls)
-    except OSError as error:
-        message = f"cannot listen on {render(*address)}: {explain(error)}"
-        raise click.ClickException(message) from None
+        await start()
+    except BaseException:
+        await worker.close()
+        raise
     serving = asyncio.ensure_future(serve_until_stopped(worker, announce=announce))
     if stdin:
         asyncio.get_running_loop().add_reader(sys.stdin.fileno(), _watch_stdin, serving)
@@ -171,6 +202,33 @@ async def _serve(
     if worker.running_handlers:  # CLS-011: handlers that refuse to end do not keep the process
         logging.shutdown()
         os._exit(0)
+
+
+async def _listen(starting: Awaitable[None], address: tuple[str, int]) -> None:
+    """Start to listen.
+
+    Raises:
+        click.ClickException: the address cannot be listened on.
+    """
+    try:
+        await starting
+    except OSError as error:
+        message = f"cannot listen on {render(*address)}: {explain(error)}"
+        raise click.ClickException(message) from None
+
+
+def _callhome_path(worker: Worker, allow: tuple[str, ...]) -> CallHomePath:
+    """Return what serves the worker's handlers over call-home.
+
+    Raises:
+        InvalidArgument: an address, or a variable of the environment, is not what it has to be.
+        click.ClickException: aiohttp is not installed.
+    """
+    try:
+        from muxwire.callhome import CallHomePath
+    except ModuleNotFoundError:
+        raise _NotInstalled("--callhome needs aiohttp: pip install 'muxwire[callhome]'") from None
+    return CallHomePath(worker, allow=allow)
 
 
 def _watch_stdin(serving: asyncio.Future[None]) -> None:

@@ -9,45 +9,34 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import os
-import random
 import ssl
 from collections import deque
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator
 from contextlib import suppress
 from functools import partial
-from typing import Any
 
 from muxwire._generated.registries import BACKOFF_BASE_MS, BACKOFF_CAP_MS, ErrorCode
 from muxwire.core.client import ClientConnection
 from muxwire.core.config import Config
-from muxwire.core.counters import Counters
-from muxwire.core.ids import RequestIds
 from muxwire.core.metadata import open_metadata
-from muxwire.core.recovery import Backoff, RetryBudget
+from muxwire.core.recovery import Backoff
 from muxwire.errors import (
     ConnectError,
     ConnectionClosed,
     InvalidArgument,
     LocalProtocolError,
 )
-from muxwire.handlers import check_message, encode_headers, encode_text
 from muxwire.tcp.address import parse
+from muxwire.tcp.caller import Caller
 from muxwire.tcp.flight import Flight
 from muxwire.tcp.link import Link, Milestone, dial
-from muxwire.tcp.stream import Answer, Exchange, Inbox, RequestSink, Stream
 from muxwire.tcp.tls import check_context
-
-Headers = Iterable[tuple[str, str]]
 
 Observer = Callable[[int, str, Milestone], None]
 """Hears what happens to connections: the number of the dial from 1, its target, and what."""
 
 CLOSE_WAIT = 5.0
 """Seconds that an orderly close waits for running requests."""
-
-MAX_TIMEOUT = (2**32 - 1) / 1000
-"""Longest timeout in seconds: it travels as a u32 of milliseconds."""
 
 MAX_CONNECTIONS = 4
 """Connections to one worker (REC-010)."""
@@ -112,7 +101,7 @@ class Connecting:
             await self._client.close(0.0 if kind else CLOSE_WAIT)
 
 
-class Client:
+class Client(Caller):
     """A client of one or several workers.  Make it with `connect`, or make it and `dial`.
 
     Args:
@@ -157,25 +146,18 @@ class Client:
             check_context(tls, server=False)
         self.config = config
         self.tls = tls
-        self.recover = recover
+        super().__init__(recover)
         self.pipeline = pipeline
         self.backoff = backoff
         self.on_written = on_written
-        self.counters = Counters()
-        self.uniform = random.uniform
-        self.fresh_id = RequestIds(os.urandom).next
         self._wait = wait
         self._observer = observer
         self._dials = itertools.count(1)
-        self._loop = asyncio.get_running_loop()
         self._slots = [_Slot(self, target) for target in targets for _ in range(connections)]
         self._targets = frozenset(targets)
         self._waiting: deque[Flight] = deque()
-        self._flights: set[Flight] = set()  # that are not over
-        self._budget = RetryBudget()
         self._leaving: set[Link] = set()
         self._changed = asyncio.Event()
-        self._closed = False
         self._patrol: asyncio.TimerHandle | None = None
 
     async def start(self) -> Client:
@@ -202,143 +184,6 @@ class Client:
             slot.start()
 
     # -- requests
-
-    async def call(
-        self,
-        subject: str,
-        data: bytes = b"",
-        *,
-        headers: Headers = (),
-        timeout: float | None = None,  # noqa: ASYNC109 - it travels to the worker
-        idempotent: bool = False,
-    ) -> bytes:
-        """Send one message and return the one message of the answer; ``b""`` if it has none.
-
-        Args:
-            subject: What to ask for.
-            data: The request message.
-            headers: Pairs of key and value.
-            timeout: Seconds that the request may take, over all attempts.
-            idempotent: Running the request twice does no harm.
-
-        Raises:
-            RequestFailed: the request did not succeed; `outcome` says whether it may have run.
-            LocalProtocolError: the request is not allowed, or the answer has several messages
-                (use `stream`).
-            ConnectionClosed: the client is closed, or its connection is over and not redialled.
-        """
-        answer = Answer()
-        flight = answer.exchange = self._flight(
-            answer, subject, data, True, headers, timeout, idempotent, awaiting=True
-        )
-        self._launch(flight)
-        try:
-            return await answer.future
-        except asyncio.CancelledError:
-            flight.kill(ErrorCode.CANCELLED)
-            raise
-
-    def stream(
-        self,
-        subject: str,
-        data: bytes | None = None,
-        *,
-        end: bool | None = None,
-        headers: Headers = (),
-        timeout: float | None = None,
-        idempotent: bool = False,
-    ) -> Stream:
-        """Start a request and return its stream: iterate over it for the messages of the answer.
-
-        Args:
-            subject: What to ask for.
-            data: The first request message, or None for none yet.
-            end: Whether `data` is all; by default it is if there is any.  Without it, use
-                `Stream.send` and `Stream.end`.
-            headers: Pairs of key and value.
-            timeout: Seconds that the request may take, over all attempts.
-            idempotent: Running the request twice does no harm.
-
-        Raises:
-            LocalProtocolError: the request is not allowed.
-            ConnectionClosed: the client is closed, or its connection is over and not redialled.
-        """
-        inbox = Inbox()
-        whole = data is not None if end is None else end
-        flight = self._flight(
-            inbox, subject, data, whole, headers, timeout, idempotent, awaiting=False
-        )
-        self._launch(flight)
-        return Stream(flight, inbox)
-
-    def open(
-        self,
-        sink: RequestSink,
-        subject: str,
-        data: bytes | None,
-        *,
-        end: bool,
-        headers: Headers = (),
-        timeout: float | None = None,
-        idempotent: bool = False,
-        awaiting: bool = True,
-    ) -> Exchange:
-        """Start a request whose events go to a sink: what `call` and `stream` are made of.
-
-        The sink gives back the cost of each message once it has taken it.  What only the worker's
-        limits forbid is told to the sink, possibly before this returns.
-
-        Args:
-            sink: Takes the events.
-            subject: What to ask for.
-            data: The first request message, or None for none yet.
-            end: Whether `data` is all.
-            headers: Pairs of key and value.
-            timeout: Seconds that the request may take, over all attempts.
-            idempotent: Running the request twice does no harm.
-            awaiting: The sink waits for a message; see `Exchange.awaiting`.
-
-        Raises:
-            InvalidArgument: subject, headers or timeout are not allowed.
-            ConnectionClosed: the client is closed, or its connection is over and not redialled.
-        """
-        flight = self._flight(
-            sink, subject, data, end, headers, timeout, idempotent, awaiting=awaiting
-        )
-        self._await_link(flight)
-        return flight
-
-    def _flight(
-        self,
-        sink: RequestSink,
-        subject: str,
-        data: bytes | None,
-        end: bool,
-        headers: Headers,
-        timeout: float | None,
-        idempotent: bool,
-        *,
-        awaiting: bool,
-    ) -> Flight:
-        if timeout is not None and not 0 < timeout <= MAX_TIMEOUT:
-            raise InvalidArgument(f"timeout {timeout} is not above 0 and up to {MAX_TIMEOUT:g}")
-        if data is not None:
-            check_message(data)
-        flight = Flight(
-            self,
-            sink,
-            encode_text(subject),
-            data,
-            end=end,
-            headers=encode_headers(headers),
-            deadline=None if timeout is None else self.now() + timeout,
-            idempotent=idempotent,
-            awaiting=awaiting,
-        )
-        if self._closed:
-            raise self._over()
-        self._budget.first(self.now())
-        return flight
 
     def _launch(self, flight: Flight) -> None:
         link = self._pick(flight)
@@ -441,54 +286,16 @@ class Client:
 
     # -- what the metrics ask, from whatever thread
 
-    @property
-    def loop(self) -> asyncio.AbstractEventLoop:
-        """The loop that it runs in."""
-        return self._loop
-
     def cores(self) -> list[ClientConnection]:
         """Return every connection that has been set up and is not gone."""
         links = [slot.link for slot in self._slots]
         return [link.core for link in [*links, *self._leaving] if link is not None]
 
-    def open_subjects(self) -> list[bytes]:
-        """Return the subject of each request that is not over."""
-        return [flight.subject for flight in [*self._flights]]
-
     # -- what flights ask
-
-    def landed(self, flight: Flight, code: int, served: bool) -> None:
-        """Count a request that is over (OBS-004)."""
-        self._flights.discard(flight)
-        if served:
-            self.counters.learn(flight.subject)
-        self.counters.request_ended(self.counters.known(flight.subject), code)
-
-    def now(self) -> float:
-        """Return the time, in seconds of the loop's clock."""
-        return self._loop.time()
-
-    def call_soon(self, callback: Callable[..., object], *arguments: Any) -> None:
-        """Run a callback in the loop's thread, from whatever thread."""
-        with suppress(RuntimeError):  # the loop is closed
-            self._loop.call_soon_threadsafe(callback, *arguments)
 
     def knows_no_other(self, workers: frozenset[str]) -> bool:
         """Whether these are all the workers there are."""
         return self._targets <= workers
-
-    @property
-    def recovering(self) -> bool:
-        """Whether anything is tried again."""
-        return self.recover and not self._closed
-
-    def may_spend_retry(self) -> bool:
-        """Take a retry out of the budget; False if it is used up (REC-006)."""
-        return self._budget.spend(self.now())
-
-    def in_time(self, flight: Flight, delay: float) -> bool:
-        """Whether an attempt after `delay` seconds begins before the deadline (REC-005)."""
-        return flight.deadline is None or self.now() + delay < flight.deadline
 
     def queue(self, flight: Flight, delay: float) -> None:
         """Give a flight its attempt after `delay` seconds, as soon as there is a link."""

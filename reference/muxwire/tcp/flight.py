@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from math import ceil
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 from muxwire._generated.registries import SEND_BUFFER, ErrorCode
 from muxwire.core.counters import LOST, OK, OTHER
@@ -26,17 +26,61 @@ from muxwire.errors import (
     failure,
 )
 from muxwire.handlers import check_message
-from muxwire.tcp.link import Link, code_name
-from muxwire.tcp.stream import Inbox, RequestSink, let_go
+from muxwire.tcp.link import code_name
+from muxwire.tcp.stream import Inbox, RequestSink, Sink, let_go
 
 if TYPE_CHECKING:
-    from muxwire.tcp.client import Client
+    from muxwire.tcp.caller import Caller
 
 REQUEST_ID = b"request-id"
 ATTEMPT = b"attempt"
 
 _NONE_YET: Final = Attempts()
 """What every request begins with; it is replaced by its own at the first failure."""
+
+
+class Route(Protocol):
+    """What carries attempts to one worker."""
+
+    target: str
+
+    def open(
+        self,
+        sink: Sink,
+        subject: bytes,
+        data: bytes | None,
+        *,
+        end: bool,
+        headers: Sequence[tuple[bytes, bytes]],
+        timeout_ms: int,
+        idempotent: bool,
+        awaiting: bool,
+    ) -> bytes:
+        """Start an attempt and return its id."""
+
+    def send(self, request_id: bytes, data: bytes, *, end: bool) -> bool:
+        """Queue a message; False if it has to wait for room."""
+
+    def end(self, request_id: bytes) -> None:
+        """End the request direction."""
+
+    def stop(self, request_id: bytes, reason: int) -> None:
+        """Ask the worker to end the attempt early and well."""
+
+    def kill(self, request_id: bytes, reason: int) -> None:
+        """Abandon the attempt."""
+
+    def consumed(self, request_id: bytes, cost: int) -> None:
+        """Give credit back for a message that its caller has taken."""
+
+    def awaiting(self, request_id: bytes, waiting: bool) -> None:
+        """Say whether a caller waits for a message."""
+
+    def begun(self, request_id: bytes) -> bool:
+        """Return whether an octet of the attempt has been handed over."""
+
+    def unsent(self, request_id: bytes) -> int | None:
+        """Return how many messages are not handed over; None if the attempt is over."""
 
 
 class Flight:
@@ -82,7 +126,7 @@ class Flight:
 
     def __init__(
         self,
-        client: Client,
+        client: Caller,
         sink: RequestSink,
         subject: bytes,
         data: bytes | None,
@@ -103,7 +147,7 @@ class Flight:
         self._idempotent = idempotent
         self._awaiting = awaiting
         self._attempts = _NONE_YET
-        self._link: Link | None = None  # of the current attempt, or of the last
+        self._link: Route | None = None  # of the current attempt, or of the last
         self._flying = False
         self._poured = 0  # of the messages that are kept
         self._given = 0  # of all messages, in this attempt
@@ -133,7 +177,7 @@ class Flight:
         """Whether the OPEN of the current attempt has been handed to the transport."""
         return self._link is not None and self._link.begun(self.request_id)
 
-    def begin(self, link: Link) -> None:
+    def begin(self, link: Route) -> None:
         """Make an attempt on a link that accepts requests.
 
         Raises:

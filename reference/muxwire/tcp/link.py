@@ -316,7 +316,7 @@ class Link:
                 if not event.local:
                     self._terminal()
                 if sink := self._sinks.pop(request_id, None):
-                    sink.on_failed(_failure(event))
+                    sink.on_failed(request_failed(event))
             case Writable(request_id=request_id):
                 if request_id in self._sinks:
                     self._sinks[request_id].on_writable()
@@ -400,7 +400,7 @@ def code_name(code: int | None) -> str | None:
         return None
 
 
-def _failure(event: ResponseFailed) -> RequestFailed:
+def request_failed(event: ResponseFailed) -> RequestFailed:
     """Turn the last event of a request into the exception that its caller gets."""
     name = code_name(event.code)
     kind = failure(event.code, name, local=event.local)

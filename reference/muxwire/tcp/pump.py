@@ -173,6 +173,12 @@ class Pump(asyncio.Protocol):
         if self._scheduled:
             self._turn()
 
+    def fileno(self) -> int:
+        """Return the number of the socket, or -1 if it is gone."""
+        if self._transport is None:
+            return -1
+        return int(self._transport.get_extra_info("socket").fileno())
+
     def abort(self) -> None:
         """Reset the connection, whatever the core thinks."""
         if self._transport is not None:

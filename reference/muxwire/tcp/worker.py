@@ -11,7 +11,7 @@ import os
 import ssl
 from collections.abc import Mapping
 from contextlib import suppress
-from typing import Any
+from typing import Any, Protocol
 
 from muxwire import conformance_subjects
 from muxwire._generated.registries import PENDING_HANDSHAKES
@@ -47,6 +47,25 @@ logger = logging.getLogger("muxwire.worker")
 MAX_CONNECTIONS = 1_024
 
 
+class Path(Protocol):
+    """A further path over which a worker serves the same handlers, in the same process."""
+
+    name: str
+
+    @property
+    def port(self) -> int:
+        """The port listened on."""
+
+    async def drain(self, grace: float) -> None:
+        """Take no more requests, give running ones `grace` seconds, return when all is closed."""
+
+    def connections(self) -> int:
+        """Return the number of open connections that carry responses."""
+
+    def buffered_bytes(self) -> int:
+        """Return what waits in them, and for them."""
+
+
 class Worker:
     """Serves handlers on any number of connections.
 
@@ -61,6 +80,7 @@ class Worker:
 
     Attributes:
         running_handlers: Handlers that run now, those included that have outlived their connection.
+        paths: Further paths over which it serves; they end with it.
 
     Raises:
         InvalidArgument: `max_connections` or `max_pending` is below 1, or `handlers` are not
@@ -99,6 +119,7 @@ class Worker:
         self._pending: dict[_Served, None] = {}  # of these, oldest first
         self._admitted: set[_Served] = set()  # of these
         self.running_handlers = 0
+        self.paths: list[Path] = []
         self.tasks: set[asyncio.Task[None]] = set()  # that run them
         self._idle = asyncio.Event()
         self._leaving = False
@@ -143,6 +164,7 @@ class Worker:
             server.close()
         self._servers.clear()
         seconds = self.config.drain_grace if grace is None else grace
+        others = [asyncio.ensure_future(path.drain(seconds)) for path in self.paths]
         for served in [*self._connections]:
             served.drain(round(seconds * 1000))
         linger = self.config.linger
@@ -150,6 +172,7 @@ class Worker:
             for served in [*self._connections]:  # the core has not ended these in time
                 served.abort()
             await self._closed_within(linger)
+        await asyncio.gather(*others)
         if self.tasks:  # all have been told to end by now; those that refuse are left alone
             await asyncio.wait(self.tasks, timeout=linger)
 
@@ -226,17 +249,18 @@ class Worker:
             "max_connections": self.max_connections,
             "drain_grace_ms": round(self.config.drain_grace * 1000),
             "slow_consumer_ms": round(self.config.slow_consumer * 1000),
-            "transports": ["tcp"],
-            "ports": {"tcp": port},
+            "transports": ["tcp", *(path.name for path in self.paths)],
+            "ports": {"tcp": port, **{path.name: path.port for path in self.paths}},
         }
 
     def connections(self) -> int:
         """Return the number of open connections."""
-        return len(self._admitted)
+        return len(self._admitted) + sum(path.connections() for path in self.paths)
 
     def buffered_bytes(self) -> int:
         """Return what waits in all connections: output, unread input, control frames."""
-        return sum(served.core.buffered_bytes for served in [*self._admitted])
+        own = sum(served.core.buffered_bytes for served in [*self._admitted])
+        return own + sum(path.buffered_bytes() for path in self.paths)
 
     # -- what the metrics ask, from whatever thread
 

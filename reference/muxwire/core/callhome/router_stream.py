@@ -148,6 +148,11 @@ class RouterStream:
         return self._reported
 
     @property
+    def begun(self) -> bool:
+        """Whether an octet of the POST has been handed over."""
+        return self.state != WCH_ROUTER_STREAM_UNSENT
+
+    @property
     def forgotten(self) -> bool:
         """Whether even its token means nothing any more."""
         return self.state == WCH_ROUTER_STREAM_VOID

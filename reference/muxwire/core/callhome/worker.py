@@ -146,6 +146,7 @@ class WorkerEnd(CallHome):
                 stream.stop(codec.decode_stop(payload))
             else:
                 stream.kill(self._now)
+            self._events += stream.events()
         elif not mine or stream is None:
             self._fault(f"{codec.KIND_NAMES[kind]} for another stream")
         else:
@@ -158,6 +159,7 @@ class WorkerEnd(CallHome):
                     stream.accept()
                 else:
                     stream.reject()
+                    self._events += stream.events()
                     self._free()
 
     def _free(self) -> None:
@@ -177,6 +179,10 @@ class WorkerEnd(CallHome):
         stream = self.stream
         if stream is None or self.state != WCH_WORKER_CONNECTION_STREAMING:
             return
+        self._write_stream(stream, parts)
+        self._events += stream.events()
+
+    def _write_stream(self, stream: WorkerStream, parts: list[Buffer]) -> None:
         queue, size = stream.queue, 0
         while queue.entries and size < BATCH_SIZE:
             taken = queue.take(parts, self._credit, FRAME)
@@ -197,4 +203,5 @@ class WorkerEnd(CallHome):
             return 0
         if self.state == WCH_WORKER_CONNECTION_STREAMING:
             stream.lose()
+            self._events += stream.events()
         return 1

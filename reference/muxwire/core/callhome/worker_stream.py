@@ -38,6 +38,7 @@ from muxwire._generated.registries import (
     END_STREAM,
     ERROR,
     NON_RETRYABLE,
+    WCH_ACQUIRE_TIMEOUT_MS,
     WCH_DELIVERY_TIMEOUT_MS,
     WCH_MAX_ATTEMPTS,
     WCH_MAX_MESSAGE_SIZE,
@@ -214,6 +215,11 @@ class WorkerStream:
         if not self._attempts:
             self._attempts_until = now + WCH_DELIVERY_TIMEOUT_MS / 1000
         self._attempts += 1
+
+    def patience(self, now: float) -> float:
+        """Return the seconds that it may wait for a connection (P0-001, P0-005)."""
+        first = WCH_ACQUIRE_TIMEOUT_MS / 1000
+        return first if not self._attempts else max(0.0, min(first, self._attempts_until - now))
 
     def lent(self) -> None:
         """Take that a connection offers the stream."""

@@ -1,0 +1,236 @@
+"""One request at the worker: its handler, and the way of its response home.
+
+Rules of this file: the handler runs from admission on, whether or not there is a connection yet
+(P0-001).  Attempts at delivery follow one another until the stream is gone; whoever waits for a
+connection waits in the pool.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from math import inf
+
+from muxwire.callhome.dialled import Dialled
+from muxwire.callhome.fields import Fields
+from muxwire.callhome.pool import Pool
+from muxwire.core.callhome import WorkerStream
+from muxwire.core.events import Event, HandlerCancelled, StopReceived, Writable
+from muxwire.errors import CannotConnect, LocalProtocolError, PoolError
+from muxwire.handlers import Handler, Request, check_message, decode_headers
+from muxwire.tcp.runner import Running
+
+logger = logging.getLogger("muxwire.worker")
+
+
+class Delivery:
+    """A request whose handler was admitted.
+
+    Args:
+        stream: Its response.
+        fields: What its POST said.
+        subject: What it asks for.
+        body: The request message.
+        handler: What runs.
+        pool: Where connections come from.
+        on_over: Called once, when handler and response are over.
+    """
+
+    def __init__(
+        self,
+        stream: WorkerStream,
+        fields: Fields,
+        subject: str,
+        body: bytes,
+        handler: Handler,
+        pool: Pool[Dialled],
+        on_over: Callable[[Delivery], None],
+    ) -> None:
+        self.stream = stream
+        self.target = fields.target
+        self._loop = asyncio.get_running_loop()
+        self._pool = pool
+        self._on_over = on_over
+        self._carrier: Dialled | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._delivered = False
+        self._retiring = False
+        responder = _Responder(self)
+        self._request = Request(
+            subject=subject,
+            headers=decode_headers(fields.headers),
+            timeout_ms=fields.timeout_ms,
+            request_flags=0,
+            request_id=fields.stream,
+            responder=responder,
+        )
+        self._request.feed_message(body, 0)
+        self._request.feed_end()
+        self.running = Running(handler, self._request, responder)
+
+    async def deliver(self) -> None:
+        """Bring the response to the router, or give it up."""
+        try:
+            self.touch()
+            await self._attempts()
+        finally:
+            self.stream.lost()
+            self.touch()
+            self._delivered = True
+            self._leave()
+
+    async def _attempts(self) -> None:
+        stream = self.stream
+        again = False
+        while not stream.gone:
+            try:
+                lease = await self._pool.acquire(
+                    self.target, fresh=again, timeout=stream.patience(self._loop.time())
+                )
+            except CannotConnect as error:
+                logger.info("no connection to %s: %s", self.target, error.reason)
+                stream.attempt(self._loop.time())
+            except PoolError as error:
+                logger.info("a response for %s was given up: %s", self.target, error)
+                stream.unplaced()
+                return
+            else:
+                if not lease.connection.usable:  # it ended on the way here (P0-010)
+                    lease.discard()
+                    continue
+                stream.attempt(self._loop.time())
+                with lease as carrier:
+                    await self._be_carried(carrier)
+            if not stream.gone:
+                again = stream.failed(self._loop.time())
+                if not again:
+                    return
+
+    async def _be_carried(self, carrier: Dialled) -> None:
+        """Let a connection carry the stream until it is idle again, or over."""
+        self._carrier = carrier
+        try:
+            await carrier.carry(self)
+        finally:
+            self._carrier = None
+        if self._retiring:
+            carrier.retire()
+        self.touch()
+
+    def handler_ended(self) -> None:
+        """Take that the handler has ended."""
+        self._leave()
+
+    def _leave(self) -> None:
+        if self._delivered and self.stream.over:
+            self._on_over(self)
+
+    def shut_down(self) -> None:
+        """Take that the grace of a drain is over (CLS-006)."""
+        self.stream.shut_down()
+        self.touch()
+
+    def retire_carrier(self) -> None:
+        """Let the connection that carries the response go after it."""
+        self._retiring = True
+
+    # -- what happens
+
+    def touch(self) -> None:
+        """See to it that what the stream has to say is carried out."""
+        for event in self.stream.events():
+            self.on_event(event)
+        if self._carrier is not None:
+            self._carrier.pump.push()
+        self._arm()
+
+    def on_event(self, event: Event) -> None:
+        """Take an event of the stream."""
+        match event:
+            case StopReceived():
+                self._request.feed_stop()
+            case HandlerCancelled():
+                self.running.cancel()
+            case Writable():
+                self._request.feed_writable()
+        self._arm()
+
+    def _arm(self) -> None:
+        when = self.stream.next_timeout()
+        if self._timer is not None:
+            if self._timer.when() == when:
+                return
+            self._timer.cancel()
+            self._timer = None
+        if when < inf:
+            self._timer = self._loop.call_at(when, self._due)
+
+    def _due(self) -> None:
+        self._timer = None
+        self.stream.handle_timeout(self._loop.time())
+        self.touch()
+
+
+class _Responder:
+    """Answers one request through its stream."""
+
+    __slots__ = ("_answered", "_delivery", "_stream", "cancelled")
+
+    def __init__(self, delivery: Delivery) -> None:
+        self._delivery = delivery
+        self._stream = delivery.stream
+        self._answered = False
+        self.cancelled = False
+
+    def send_headers(self, headers: list[tuple[bytes, bytes]]) -> None:
+        self._stream.send_headers(headers)
+        self._delivery.touch()
+
+    def send_message(self, data: bytes) -> bool:
+        check_message(data)
+        if self.cancelled:
+            raise asyncio.CancelledError
+        taken = self._stream.send_message(data)
+        self._delivery.touch()
+        return taken
+
+    def finish(self, trailers: list[tuple[bytes, bytes]]) -> None:
+        self._answered = True
+        try:
+            self._stream.finish(trailers)
+        except LocalProtocolError as error:
+            logger.error("the answer of a handler was not sent: %s", error)
+        self._delivery.touch()
+
+    def fail(
+        self,
+        code: int,
+        message: str,
+        *,
+        detail: bytes = b"",
+        retry_after_ms: int = 0,
+        non_retryable: bool = False,
+    ) -> None:
+        if self._answered:
+            return
+        check_message(detail)
+        code, retry_after_ms = int(code), max(0, int(retry_after_ms))
+        self._answered = True
+        self._stream.fail(
+            code,
+            str(message),
+            detail=detail,
+            retry_after_ms=retry_after_ms,
+            non_retryable=non_retryable,
+        )
+        self._delivery.touch()
+
+    def consumed(self, cost: int) -> None:
+        """Do nothing: there is no credit."""
+
+    def awaiting(self) -> None:
+        """Do nothing: the one message is there."""
+
+    def drain_connection(self, grace_ms: int) -> None:  # noqa: ARG002 - nothing else runs on it
+        self._delivery.retire_carrier()

@@ -1,0 +1,119 @@
+"""One POST of a router, and what its answer proves.
+
+Rules of this file: whatever happens is told to the stream as one of three things: 202, refused and
+not processed, or unclear (P0-019).  Redirects are not followed, and the environment's proxies are
+not used.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any, NamedTuple
+
+import aiohttp
+from yarl import URL
+
+from muxwire._generated import http
+from muxwire._generated.registries import MAX_ERROR_MESSAGE, WCH_ANSWER_TIMEOUT_MS
+from muxwire.core.callhome import RouterStream
+
+_LARGEST_ANSWER = 65_536
+_SKIPPED = ("accept", "accept-encoding", "user-agent", "content-type")
+"""Headers that the library would add, and that the handler would see."""
+_U32 = 2**32 - 1
+
+
+class Failure(NamedTuple):
+    """What an answer other than 202 says."""
+
+    code: int | None
+    message: str
+    retry_after_ms: int
+
+
+def open_session(connect_timeout: float) -> aiohttp.ClientSession:
+    """Return what POSTs to any number of workers; connections are kept alive.
+
+    Args:
+        connect_timeout: Seconds until a TCP connection is there.
+    """
+    trace = aiohttp.TraceConfig()
+    trace.on_connection_create_end.append(_begins)
+    trace.on_connection_reuseconn.append(_begins)
+    return aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(limit=0, force_close=False),
+        timeout=aiohttp.ClientTimeout(
+            total=None, sock_connect=connect_timeout, sock_read=WCH_ANSWER_TIMEOUT_MS / 1000
+        ),
+        trace_configs=[trace],
+        cookie_jar=aiohttp.DummyCookieJar(),
+        auto_decompress=False,
+        skip_auto_headers=_SKIPPED,
+    )
+
+
+async def _begins(_: aiohttp.ClientSession, context: SimpleNamespace, __: Any) -> None:
+    """Take that there is a connection: octets follow at once."""
+    context.trace_request_ctx.posted()
+
+
+async def post(
+    session: aiohttp.ClientSession,
+    url: str,
+    headers: list[tuple[str, str]],
+    body: bytes,
+    stream: RouterStream,
+    now: Callable[[], float],
+) -> bool:
+    """POST a request and tell its stream what came of it; return whether there was an answer."""
+    try:
+        async with session.post(
+            URL(url, encoded=True),
+            data=body,
+            headers=headers,
+            allow_redirects=False,
+            trace_request_ctx=stream,
+        ) as answer:
+            if answer.status == http.ADMITTED.status:
+                stream.admitted(now())
+                return True
+            failure = await _failure(answer)
+            if answer.headers.get(http.WMX_NOT_PROCESSED) == "1":
+                stream.refused(*failure)
+            else:
+                stream.unclear(failure.message, failure.code, failure.retry_after_ms)
+            return True
+    except (aiohttp.ClientError, OSError, ValueError) as error:  # TimeoutError is an OSError
+        stream.unclear(f"{url}: {str(error) or type(error).__name__}")
+        return False
+
+
+async def _failure(answer: aiohttp.ClientResponse) -> Failure:
+    """Read the error object of an answer; one that is malformed says nothing (section 21.2)."""
+    octets = await answer.content.read(_LARGEST_ANSWER)
+    hint = _seconds(answer.headers.get("retry-after", "")) * 1000
+    message = f"HTTP {answer.status}"
+    code: int | None = None
+    try:
+        members = json.loads(octets)
+    except (ValueError, RecursionError):
+        members = None
+    if isinstance(members, dict):
+        number, text = members.get("num"), members.get("message")
+        if _is_u32(number):
+            code = number
+        if isinstance(text, str):
+            message = text[:MAX_ERROR_MESSAGE]
+        if _is_u32(members.get("retry_after_ms")):
+            hint = members["retry_after_ms"] or hint
+    return Failure(code, message, min(hint, _U32))
+
+
+def _is_u32(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _U32
+
+
+def _seconds(text: str) -> int:
+    return int(text) if text.isascii() and text.isdecimal() and len(text) <= 9 else 0
