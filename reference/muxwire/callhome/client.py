@@ -32,13 +32,14 @@ from muxwire.core.events import (
 from muxwire.core.metadata import open_metadata
 from muxwire.core.recovery import Backoff
 from muxwire.errors import (
+    ConnectError,
     ConnectionClosed,
     InvalidArgument,
     LocalProtocolError,
     MessageTooLarge,
     RequestClosed,
 )
-from muxwire.tcp.address import parse, render
+from muxwire.tcp.address import explain, parse, render
 from muxwire.tcp.caller import Caller, Headers
 from muxwire.tcp.client import CLOSE_WAIT
 from muxwire.tcp.flight import Flight
@@ -76,7 +77,7 @@ def connect(
 
     Raises (when awaited or entered):
         InvalidArgument: a target or an address is none, or a number is out of range.
-        OSError: `listen` cannot be listened on.
+        ConnectError: `listen` cannot be listened on.
     """
     return Connecting(
         lambda: Client(targets, config or Config(), recover, wait, idle_timeout_ms),
@@ -149,10 +150,13 @@ class Client(Caller):
 
         Raises:
             InvalidArgument: an address is none, or says nothing to workers.
-            OSError: the address cannot be listened on.
+            ConnectError: the address cannot be listened on.
         """
         try:
-            await self.listener.start(*parse(listen))
+            try:
+                await self.listener.start(*parse(listen))
+            except OSError as error:
+                raise ConnectError(f"cannot listen on {listen}: {explain(error)}") from None
             self.home = _advertised(self.listener.address, advertise)
         except BaseException:
             await self.close(0.0)

@@ -25,7 +25,7 @@ from muxwire.errors import (
     Outcome,
     RequestFailed,
 )
-from muxwire.tcp.address import explain, render
+from muxwire.tcp.address import render
 from muxwire.tcp.caller import Caller
 from muxwire.tcp.client import connect
 from muxwire.tcp.tls import client_context
@@ -114,7 +114,7 @@ def call(
       muxwire call conformance.echo hi --target 127.0.0.1:9000
       muxwire call conformance.generate '{"count": 3}' --target 127.0.0.1:9000
       muxwire call llm.generate -f prompt.json --json --target '[::1]:9000'
-      muxwire call conformance.echo hi --via callhome --target http://127.0.0.1:8080
+      muxwire call llm.generate hi --via callhome --target http://10.0.0.7:8080
     """  # noqa: D301 - click wants a backspace
     if data is not None and file is not None:
         raise click.UsageError("give DATA or --file, not both")
@@ -174,8 +174,6 @@ async def _call(
     except MuxwireError as error:
         printer.refused(error)
         return EXIT_FAILED
-    except OSError as error:  # of the address where the worker is to call back
-        raise click.ClickException(f"cannot listen: {explain(error)}") from None
     return 0
 
 
