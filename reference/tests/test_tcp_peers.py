@@ -12,6 +12,7 @@ from io_harness import (
     GOAWAY,
     HELLO,
     PREFACE,
+    REQUEST,
     RESPONSE,
     SETTINGS,
     Listener,
@@ -24,11 +25,12 @@ from io_harness import (
     never,
     opening,
     response,
+    small,
     until,
 )
 from muxwire import Outcome, Request
 from muxwire._generated import codec
-from muxwire._generated.registries import END_STREAM, ERROR, META, ErrorCode
+from muxwire._generated.registries import END_STREAM, ERROR, META, MORE, ErrorCode
 
 pytestmark = pytest.mark.usefixtures("each_loop")
 
@@ -560,3 +562,20 @@ async def test_a_worker_is_heard_in_time_after_it_has_answered(size: int) -> Non
             frame = await peer.frame()
             assert (frame.type, frame.subtype) == (4, 1)
             assert loop.time() - start < 0.3  # HBT-001: at least every 0.2 s
+
+
+async def test_who_gave_up_reading_gives_no_credit() -> None:
+    async with impostor(config=small()) as (client, peer):
+        stream = client.stream("a", b"")
+        reading = asyncio.ensure_future(anext(stream))
+        (request,) = await peer.frames(REQUEST)
+        reading.cancel()
+        await asyncio.wait([reading])
+        await peer.send(response(request.request_id, 0, b"x" * 40_000, MORE))
+        await peer.send(codec.encode_ping(b"12345678"))
+        assert (await peer.frame()).type == 4  # the PONG, and no WINDOW_UPDATE before it
+        reading = asyncio.ensure_future(anext(stream))
+        (update,) = await peer.frames((3, 3))  # FLW-007: the first one comes now
+        assert update.request_id == request.request_id
+        await peer.send(response(request.request_id, 1, b"", END_STREAM))
+        assert await reading == b"x" * 40_000
