@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+import time
 from typing import cast
 
 import model_tls
@@ -184,6 +185,9 @@ class Connection(Intake):
             self.queue(ack)
         if self.flaw("hsk-sends-settings-twice"):
             self.queue(w.settings(self._own_settings()))
+        if self.flaw("hbt-pings-freely"):
+            for _ in range(20):
+                self._ping()
         self.tick()
 
     # Time -------------------------------------------------------------------------------------
@@ -194,6 +198,10 @@ class Connection(Intake):
             self.timer.cancel()
         if self.stage not in (Stage.PREFACE, Stage.FRAMES):
             return
+        if self.stage is Stage.PREFACE and self.buffer and self.flaw("dos-partial-preface-spins"):
+            ends = time.process_time() + 0.003
+            while time.process_time() < ends:
+                pass
         period = min(self.config.idle_timeout_ms, self.config.handshake_timeout_ms)
         if self.settings_seen:
             period = min(period, self.peer[w.S_IDLE_TIMEOUT])
@@ -240,7 +248,8 @@ class Connection(Intake):
         self._heartbeat(now)
         for stream in list(self.streams.values()):
             since = stream.blocked_since
-            if since is not None and now - since >= self.config.slow_consumer_ms / 1000:
+            slow = since is not None and now - since >= self.config.slow_consumer_ms / 1000
+            if slow and not self.flaw("flw-waits-for-slow-consumers"):
                 stream.abort(w.CallError(w.SLOW_CONSUMER, "FLW-013: no credit for too long"))
 
     def _heartbeat(self, now: float) -> None:
@@ -249,9 +258,12 @@ class Connection(Intake):
             every = self.config.idle_timeout_ms
         due = self.settings_seen and not self.paused and now - self.last_tx >= every * 3 / 8_000
         if due and not self.flaw("hbt-no-heartbeat"):
-            opaque = os.urandom(8)
-            self.pings.append(opaque)
-            self.queue(w.frame(w.HEARTBEAT, subtype=w.PING, payload=opaque))
+            self._ping()
+
+    def _ping(self) -> None:
+        opaque = os.urandom(8)
+        self.pings.append(opaque)
+        self.queue(w.frame(w.HEARTBEAT, subtype=w.PING, payload=opaque))
 
     # Violations --------------------------------------------------------------------------------
 
@@ -271,6 +283,8 @@ class Connection(Intake):
         if self.flaw("rid-ordinals-from-zero"):
             ordinal = max(0, ordinal - 1)
         if self.flaw("cls-ordinal-counts-bad-open"):
+            ordinal += 1
+        if self.draining and self.flaw("cls-later-ordinal-rises"):
             ordinal += 1
         text = fault.text if self.flaw("obs-goaway-without-requirement") else str(fault)
         if not self.flaw("cls-no-goaway"):

@@ -105,6 +105,8 @@ pay-strips-values | PAY-006 | strips white space from header values
 pay-refusal-with-both-flags | PAY-007 | refuses with NOT_PROCESSED and NON_RETRYABLE
 pay-error-body-too-long | PAY-007 | sends error bodies of more than 4,096 octets
 pay-error-text-not-utf8 | PAY-007 | sends error messages that are not UTF-8
+pay-unknown-reason-is-ignored | PAY-008 | ignores STOP and KILL with an unknown reason
+pay-unknown-goaway-is-drain | PAY-008 | takes a GOAWAY with an unknown code for an orderly end
 set-accepts-below-floor | SET-001 | accepts settings below their floor
 set-accepts-above-maximum | SET-001 | accepts settings above their maximum
 set-announces-below-floor | SET-001 | announces a MAX_FRAME_SIZE of 8,192
@@ -117,6 +119,7 @@ set-ignores-message-size | SET-003 | sends messages above the client's MAX_MESSA
 set-refuses-full-frame | SET-004 | refuses a frame of exactly MAX_FRAME_SIZE
 set-serves-only-64 | SET-004 | serves 64 requests at once, whatever it announced
 set-serves-one-at-a-time | SET-004 | runs one handler per connection at a time
+set-serves-only-50-early | SET-005 | serves 50 requests at once before SETTINGS_ACK
 rid-accepts-live-duplicate | RID-002 | starts a second request under a live id
 rid-accepts-finished-duplicate | RID-002 | accepts an id that is in the tombstones
 rid-forgets-tombstones | RID-002 | keeps no tombstones
@@ -124,6 +127,7 @@ rid-remembers-only-50 | RID-002 | keeps 50 tombstones instead of 1,024
 rid-stray-closes | RID-003 | closes on a frame for an unknown id
 rid-late-chunk-closes | RID-003 | closes on a chunk behind the terminal
 rid-late-chunk-is-glitch | RID-003 | charges chunks behind the terminal as glitches
+rid-answers-what-nobody-asked | RID-004 | sends a RESPONSE for an id that nobody opened
 rid-ordinals-from-zero | RID-005 | counts OPENs from 0
 rid-refused-has-no-ordinal | RID-005 | does not count refused OPENs
 stm-accepts-chunk-after-end | STM-001 | accepts REQUEST behind END_STREAM
@@ -147,6 +151,7 @@ msg-bare-open-is-message | MSG-002 | takes an OPEN without body for an empty mes
 msg-extra-empty-response | MSG-002 | sends an empty message in front of the success terminal
 msg-no-size-limit | MSG-003 | has no MAX_MESSAGE_SIZE
 msg-too-large-closes | MSG-003 | closes the connection on a message that is too large
+msg-delivers-incomplete | MSG-004 | delivers what has come of a message after a moment
 fai-pong-behind-data | FAI-001 | sends PONG only when no data is ready
 fai-bulk-keeps-its-turn | FAI-002 | a stream with large frames sends eight of them per turn
 fai-refuses-interleaving | FAI-003 | closes when another request's frame comes inside a message
@@ -170,6 +175,7 @@ flw-stalled-streams-block | FLW-009 | stalled streams may hold the whole connect
 flw-no-backpressure | FLW-010 | buffers up to 64 MiB per stream
 flw-blocked-writer-stops-reader | FLW-011 | stops reading while its writes are blocked
 flw-update-per-frame | FLW-012 | sends a WINDOW_UPDATE for every frame
+flw-waits-for-slow-consumers | FLW-013 | waits for ever for a client that gives no credit
 can-ignores-kill | CAN-001 | ignores KILL
 can-kill-without-terminal | CAN-001 | sends no terminal for a killed request
 can-data-after-kill | CAN-002 | goes on sending for 300 ms after KILL
@@ -196,11 +202,14 @@ hbt-only-whole-frames-count | HBT-004 | the middle of a frame does not restart t
 hbt-requests-suspend-timeout | HBT-004 | never gives a silent peer up while a request runs
 hbt-demands-pong | HBT-005 | gives a peer up that does not PONG, though octets arrive
 hbt-no-write-timeout | HBT-006 | waits for ever for a peer that does not read
+hbt-pings-freely | HBT-007 | sends 20 PINGs that nothing obliges
 dos-no-ping-budget | DOS-001 | has no budget for PINGs
 dos-strict-pings | DOS-001 | closes at about the 21st PING at once
 dos-no-glitch-budget | DOS-001 | has no budget for useless frames
 dos-strict-glitches | DOS-001 | closes at about the 51st useless frame at once
 dos-no-refusal-budget | DOS-001 | has no budget for refused requests
+dos-stop-frees-place | DOS-003 | a STOP frees the place of a handler that runs on
+dos-partial-preface-spins | DOS-004 | an incomplete preface keeps the processor busy
 dos-unbounded-control | DOS-002 | queues more than 1 MiB of control output (12,000 unread refusals)
 cls-no-goaway | CLS-001 | closes on a violation without GOAWAY
 cls-goaway-without-code | CLS-001 | sends GOAWAY(NO_ERROR) on a violation
@@ -213,6 +222,7 @@ cls-drain-ignores-window-updates | CLS-003 | ignores WINDOW_UPDATE while it drai
 cls-open-after-goaway-runs | CLS-004 | runs an OPEN that comes behind its GOAWAY
 cls-counts-opens-after-goaway | CLS-004 | a later error GOAWAY has a higher last_ordinal
 cls-drain-never-closes | CLS-005 | does not close when the last request has ended
+cls-later-ordinal-rises | CLS-007 | a later error GOAWAY has a higher last_ordinal
 cls-grace-never-ends | CLS-006 | lets requests run beyond grace_ms
 cls-shutdown-says-not-processed | CLS-006 | sends SHUTDOWN with NOT_PROCESSED
 cls-client-goaway-closes | CLS-009 | ends everything on the client's GOAWAY(NO_ERROR)
@@ -220,6 +230,7 @@ cls-accepts-open-after-client-goaway | CLS-009 | serves an OPEN behind the clien
 cls-eof-is-half-open | CLS-010 | goes on after the client's FIN
 cls-stop-signal-kills | CLS-011 | SIGTERM ends the process without a drain
 rec-ids-outlive-connection | REC-009 | refuses ids that an earlier connection used
+obs-drops-traceparent | OBS-001 | does not pass traceparent on
 obs-checks-traceparent | OBS-002 | refuses a request with an invalid traceparent
 obs-trusts-length | OBS-003 | believes content-length
 obs-goaway-without-requirement | OBS-006 | its GOAWAY message names no requirement (a SHOULD)

@@ -7,6 +7,8 @@ META/seq/END, credit, state, sequence. The payload comes last, and refusals of a
 
 from __future__ import annotations
 
+import os
+
 import model_wire as w
 from model_output import Output, Stage
 from model_stream import Refused, Stream
@@ -294,7 +296,9 @@ class Intake(Output):
         elif h.subtype == w.WINDOW_UPDATE:
             self._on_window_update(h.rid, w.read_u64(payload))
         elif h.subtype in (w.STOP, w.KILL):
-            self._on_stop_or_kill(h)
+            known = w.CANCELLED <= w.read_u32(payload) <= w.UNIMPLEMENTED
+            if known or not self.flaw("pay-unknown-reason-is-ignored"):
+                self._on_stop_or_kill(h)
         elif h.subtype == w.GOAWAY:
             code, _last, _grace = w.read_goaway(payload)
             self._on_goaway(code)
@@ -339,6 +343,8 @@ class Intake(Output):
                 raise w.ViolationError(w.STREAM_STATE_ERROR, "STM-001", "STOP on HALF")
             if stream.killed or self.flaw("can-ignores-stop"):
                 return
+            if self.flaw("dos-stop-frees-place"):
+                self.slots.discard(stream)
             if self.flaw("can-stop-is-kill"):
                 stream.kill()
                 return
@@ -354,6 +360,8 @@ class Intake(Output):
 
     def _on_goaway(self, code: int) -> None:
         self.client_goaway = True
+        if code > w.STREAM_STATE_ERROR and self.flaw("pay-unknown-goaway-is-drain"):
+            code = w.NO_ERROR
         if code != w.NO_ERROR or self.flaw("cls-client-goaway-closes"):
             self.half_close()  # the client says it is ending now: no GOAWAY back
         else:
@@ -427,6 +435,8 @@ class Intake(Output):
             if key == b"content-length" and len(value) > 12 and self.flaw("obs-trusts-length"):
                 refuse(w.MESSAGE_TOO_LARGE, "OBS-003: content-length")
         limit = self.max_concurrent
+        if not self.ack_seen and self.flaw("set-serves-only-50-early"):
+            limit = 50
         if len(self.slots) >= 64 and self.flaw("set-serves-only-64"):
             limit = 64
         if self.flaw("adm-rejects-everything"):
@@ -446,6 +456,8 @@ class Intake(Output):
         if self.flaw("pay-drops-unknown-keys"):
             known = (b"traceparent", b"tracestate", b"request-id", b"attempt", b"content-type")
             block.headers = [pair for pair in block.headers if pair[0] in known]
+        if self.flaw("obs-drops-traceparent"):
+            block.headers = [pair for pair in block.headers if pair[0] != b"traceparent"]
         if self.flaw("pay-strips-values"):
             block.headers = [(key, value.strip()) for key, value in block.headers]
 
@@ -492,6 +504,8 @@ class Intake(Output):
         """Take note that a terminal is written."""
         self.streams.pop(stream.rid, None)
         self.bury(stream.rid)
+        if self.flaw("rid-answers-what-nobody-asked"):
+            self.queue(w.frame(w.RESPONSE, w.END_STREAM, rid=os.urandom(16)))
         stream.stop_timers()
         stream.discard_input()
         if not stream.running or self.flaw("can-kill-frees-slot"):

@@ -298,6 +298,14 @@ class Stream:
             self.inbox.append((message, spent))
         elif self.waiter is not None and not self.inbox:
             self._credit_partial()
+        if more and self.flaw("msg-delivers-incomplete"):
+            self.conn.loop.call_later(0.001, self._deliver_incomplete)
+
+    def _deliver_incomplete(self) -> None:
+        if self.partial is not None:
+            self.inbox.append((bytes(self.partial), self.partial_cost))
+            self.partial, self.partial_cost = None, 0
+            self._wake_reader()
 
     def _credit_partial(self) -> None:
         # FLW-007: chunks are returned early only while the handler waits for this very message.
