@@ -23,10 +23,14 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+def run(folder: Path, *arguments: str, installed: bool = False) -> subprocess.CompletedProcess[str]:
+    """Run pytest with our plugin alone, which is faster; or as installed, with all there are."""
     environment = {name: value for name, value in os.environ.items() if name != "PYTEST_ADDOPTS"}
+    plugin = [] if installed else ["-p", "muxwire_conformance.pytest_plugin"]
+    if not installed:
+        environment["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *arguments],
+        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *plugin, *arguments],
         cwd=folder,
         capture_output=True,
         text=True,
@@ -40,7 +44,8 @@ def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 def test_each_case_is_a_test(folder: Path) -> None:
     with model_worker() as address:
-        done = run(folder, "--wmx-target", address, "-k", "HSK-003 or CAN-004", "-v", "-rs")
+        options = ("--wmx-target", address, "-k", "HSK-003 or CAN-004", "-v")
+        done = run(folder, *options, installed=True)
     assert done.returncode == 0, done.stdout
     assert "wmx::HSK-003/offers-1-to-1 PASSED" in done.stdout
     assert re.search(r"[5-9] passed", done.stdout)
@@ -79,6 +84,7 @@ def test_marks_choose_by_level_and_area(folder: Path) -> None:
     ids = [line for line in done.stdout.splitlines() if line.startswith("wmx::")]
     assert ids
     assert all(line.startswith("wmx::FLW-") for line in ids)
+    assert re.search(rf"{len(ids)}/\d+ tests collected", done.stdout)
     everything = run(folder, *listing, "wmx_flw")
     assert everything.stdout.count("wmx::FLW-") > len(ids)
 
@@ -140,8 +146,8 @@ def test_nothing_of_the_suite_is_loaded():
 
 def test_a_run_that_does_not_ask_is_left_alone(folder: Path) -> None:
     (folder / "test_look.py").write_text(_LOOK)
-    done = run(folder, "-q")
+    done = run(folder, "-q", installed=True)
     assert done.returncode == 0, done.stdout
     assert done.stdout.splitlines()[-1].startswith("1 passed")
-    markers = run(folder, "--markers")
+    markers = run(folder, "--markers", installed=True)
     assert "wmx" not in markers.stdout
