@@ -13,13 +13,21 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from muxwire_conformance.case import Case
+from muxwire_conformance.launched import Launched
 from muxwire_conformance.patience import Patience
 from muxwire_conformance.preflight import Findings, PreflightError, preflight
 from muxwire_conformance.report.head import head
 from muxwire_conformance.report.outputs import Files, ReportError, Reports
 from muxwire_conformance.report.text import TextReport, default_progress, wants_colour
 from muxwire_conformance.session import Options, Session
-from muxwire_conformance.target import SELF, Address, Bundled, StartError, parse_address
+from muxwire_conformance.target import (
+    SELF,
+    START_TIMEOUT,
+    Address,
+    Bundled,
+    StartError,
+    parse_address,
+)
 from muxwire_conformance.verdict import ExitCode, exit_code
 
 PROGRESS_PERIOD = 0.2
@@ -49,6 +57,7 @@ class Request:
     verbosity: int = 0
     no_color: bool = False
     command: list[str] | None = None
+    launch: Sequence[str] = ()  # the command of --target-cmd
     unmatched: Sequence[str] = ()  # what is wrong with the baseline, one line each
 
 
@@ -121,9 +130,14 @@ class Check:
         started = time.monotonic()
         request = self.request
         facts = head(target=target, role="worker", seed=request.options.seed)
-        worker: Bundled | None = None
+        worker: Bundled | Launched | None = None
         try:
-            if target == SELF:
+            if request.launch:
+                worker = Launched(request.launch, seconds=request.wait or START_TIMEOUT)
+                await worker.start()
+                address = worker.address
+                self.text.say(f"judging {target} (started at {address})")
+            elif target == SELF:
                 self.text.say("judging the bundled worker (muxwire serve --conformance)")
                 worker = await Bundled.start(request.command)
                 address = worker.address
@@ -145,6 +159,7 @@ class Check:
                 on_result=reports.result,
                 library=request.library,
                 obituary=worker.obituary if worker is not None else lambda: "",
+                revive=worker.revive if isinstance(worker, Launched) else None,
             )
             return await self._run(session, reports, started)
         except (StartError, PreflightError) as error:

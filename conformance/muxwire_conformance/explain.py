@@ -35,7 +35,8 @@ def rerun_command(case_id: str, *, target: str, seed: int, role: str = "worker")
     """Return the one command that runs a case again as it ran."""
     client = role == "client"
     words = [*invocation(), "check-client" if client else "check", case_id]
-    words += ["--client-cmd" if client else "--target", target, "--seed", str(seed), "-v"]
+    option = "--client-cmd" if client else "--target-cmd" if "{port}" in target else "--target"
+    words += [option, target, "--seed", str(seed), "-v"]
     return shlex.join(words)
 
 

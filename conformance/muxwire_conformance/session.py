@@ -20,7 +20,7 @@ import copy
 import itertools
 import time
 import traceback
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -118,6 +118,7 @@ class Session:
         options: How to run.
         on_result: Called with each result as soon as it is final.
         obituary: Says how the target's process ended, "" while it runs or is not ours.
+        revive: Starts a target that has ended again; tells whether it runs.
         library: All cases by id, for twins.
     """
 
@@ -136,6 +137,7 @@ class Session:
         on_result: Callable[[Result], None],
         library: dict[str, Case],
         obituary: Callable[[], str] = lambda: "",
+        revive: Callable[[], Awaitable[bool]] | None = None,
     ) -> None:
         self.address = address
         self.cases = list(cases)
@@ -148,6 +150,7 @@ class Session:
         self.gone = ""
         self._on_result = on_result
         self._obituary = obituary
+        self._revive = revive
         self._library = library
         self._outcomes: dict[str, asyncio.Future[Result]] = {}
         self._again: list[Case] = []
@@ -469,6 +472,9 @@ class Session:
             while_running += f" (or during one of those beside it: {shown})"
         if restarted:
             self._restarted_at = time.monotonic()
+        elif self._revive is not None and self._obituary() and await self._revive():
+            self._restarted_at = time.monotonic()
+            self.info = {name: self.info[name] for name in self.info if name != "nonce"}
         else:
             self.gone = f"the target died during {while_running}: {trouble}"
         if one.negative or not beside:

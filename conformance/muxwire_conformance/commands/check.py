@@ -9,12 +9,14 @@ from muxwire_conformance.check import check
 from muxwire_conformance.commands import options
 from muxwire_conformance.commands.judging import judge
 from muxwire_conformance.config import Repeated
-from muxwire_conformance.target import SELF, parse_address, with_tls
+from muxwire_conformance.launched import read_command
+from muxwire_conformance.target import SELF, TargetError, parse_address, with_tls
 
 _EXAMPLES = f"""\
 examples:
   muxwire-conformance check                                judge the bundled worker
   muxwire-conformance check --target 127.0.0.1:7700        judge your worker
+  muxwire-conformance check --target-cmd './server --port {{port}}'
   muxwire-conformance check HSK FRM-002 'MSG-*/empty*'     only these cases
   muxwire-conformance check -k 'ping and not flags' -x -v  pick by words, stop at the first failure
   muxwire-conformance check --target tls://host:7700 --tls-ca ca.pem --tls-cert me.pem
@@ -48,6 +50,12 @@ def add(commands: options.Commands) -> None:
         " worker; repeat it to judge several in turn (default: $MUXWIRE_TARGET, else self)",
     )
     group.add_argument(
+        "--target-cmd",
+        metavar="CMD",
+        help="start the target with this command, {port} replaced by a free port of 127.0.0.1, and"
+        " start it again when it has crashed",
+    )
+    group.add_argument(
         "--wait",
         type=options.seconds,
         default=0.0,
@@ -69,6 +77,18 @@ def add(commands: options.Commands) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> int:
+    launch = read_command(arguments.target_cmd) if arguments.target_cmd else ()
+    if launch:
+        if arguments.targets:
+            raise TargetError("give --target or --target-cmd, not both")
+        return judge(
+            arguments,
+            check,
+            role="worker",
+            targets=[arguments.target_cmd],
+            wait=arguments.wait,
+            launch=launch,
+        )
     targets = arguments.targets or [os.environ.get("MUXWIRE_TARGET") or SELF]
     names = ("ca", "cert", "key", "name")
     files = {name: getattr(arguments, f"tls_{name}") for name in names}

@@ -29,6 +29,7 @@ def judge(
     role: str,
     targets: Sequence[str],
     wait: float = 0.0,
+    launch: Sequence[str] = (),
 ) -> int:
     """Run the selected cases of a role, or list them, and return the exit code.
 
@@ -38,6 +39,7 @@ def judge(
         role: Which side is judged.
         targets: What is judged.
         wait: Seconds to wait for a target.
+        launch: The command that starts the target, if the judge does.
 
     Raises:
         SelectionError: the selection is malformed or names what does not exist.
@@ -60,6 +62,7 @@ def judge(
             library=library,
             options=_run_options(arguments, baseline),
             wait=wait,
+            launch=launch,
             timeout=arguments.timeout,
             strict=arguments.strict,
             files=_files(arguments, baseline),
