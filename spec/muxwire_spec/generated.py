@@ -14,6 +14,7 @@ from muxwire_spec.emit import (
     conversations,
     data,
     driver,
+    http_vectors,
     prose,
     python_codec,
     python_http,
@@ -43,6 +44,7 @@ EMITTERS: tuple[Callable[[Spec], dict[str, bytes]], ...] = (
     driver.emit,
     vectors.emit,
     conversations.emit,
+    http_vectors.emit,
 )
 """What is made from the specification alone. `expected` adds what the prose has a part in."""
 

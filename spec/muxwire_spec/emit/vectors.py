@@ -189,6 +189,28 @@ and `expect` a step has one of these members:
 `callhome/exchange.json` is a recorded exchange: the octets of both directions of one connection,
 and what its `streams` hold. Cut either direction behind any octet: only a stream whose terminal
 arrived whole is a success.
+
+# Responses over HTTP
+
+`http/accept.json` holds choices of a format: an `accept` field, null if there is none, the
+configured `default`, and the `type` of the answer, null for 406.
+
+The other files hold bodies of a 200, after HTTP decoding: `whole.json` the same items in each
+format, as a worker writes them; `broken.json` what is no success; `odd.json` what a router reads
+although no worker of this specification writes it. The outcome is the same however the body is
+split. A vector is an object:
+
+| member | contents |
+|---|---|
+| `name`, `doc`, `requirements` | as above |
+| `format` | "sse", "ndjson" or "binary" |
+| `request_id` | that of the frames, null in the other formats |
+| `body` | the octets |
+| `end` | "clean", or "cut" when the body or the connection ends in another way |
+| `class` | "SUCCESS" or a class of chapter 16 |
+| `code` | of the error event, or null |
+| `messages` | the items that the caller gets |
+| `trailers` | of a success |
 """
 
 
