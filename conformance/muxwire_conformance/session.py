@@ -516,6 +516,8 @@ class Session:
                 await context.close()
             except Stopped as stop:
                 context.abandon()
+                if context.bug is not None:
+                    raise context.bug from stop  # the judge is blind, so it says nothing of others
                 if self._obituary():
                     return self._obituary(), False
                 if time.monotonic() > deadline:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import json
 import random
-import re
 import socket
 import subprocess
 import sys
@@ -305,42 +304,3 @@ def test_a_worker_that_dies_on_the_way_ends_the_run(
     assert summary["passed"] >= results
     reasons = [one.get("reason", "") for one in run.report["results"]]
     assert any("the target died during" in reason for reason in reasons), set(reasons)
-
-
-# -- the catalogue of false greens ---------------------------------------------------------------
-
-FALSE_GREENS = {
-    "a bare close passes for any error": "test_session::"
-    "test_the_wrong_code_is_a_warning_and_a_bare_close_a_failure",
-    "the target dies and the rest is lost": "test_zoo::"
-    "test_a_worker_that_dies_on_the_way_ends_the_run",
-    "nothing selected exits 0": "test_conformance_cli::test_nothing_selected_exits_5",
-    "an unknown id is only printed": "test_selection::test_unknown_ids_name_their_neighbours",
-    "a report that cannot be written exits 0": "test_conformance_cli::"
-    "test_a_report_that_cannot_be_written_exits_4",
-    "the exit code counts failures and wraps": "test_verdict::test_exit_codes",
-    "the exit code is always 0": "test_conformance_cli::"
-    "test_a_wrong_worker_exits_1_and_is_explained",
-    "a skip counts as a pass": "test_verdict::test_exit_codes",
-    "a case ends early and its checks are forgotten": "test_verdict::"
-    "test_a_missing_check_is_inconclusive",
-    "a target that rejects everything passes negative cases": "test_session::"
-    "test_a_negative_case_without_a_working_twin_proves_nothing",
-    "a target that does nothing passes": "test_zoo::"
-    "test_a_peer_that_does_nothing_right_passes_nothing",
-    "what does not answer is called unsupported": "test_session::"
-    "test_a_conformance_subject_needs_its_feature",
-    "the judge sees nothing because of its own bug": "test_session::"
-    "test_a_bug_in_the_reading_of_the_judge_is_an_error",
-    "a mutation that did not apply": "test_mutants::test_a_flaw_is_caught",
-    "a list of known failures goes stale": "test_mutants::"
-    "test_every_exception_is_a_flaw_with_a_reason",
-}
-"""Ways in which a suite can be green by mistake, and the test that shuts each of them out."""
-
-
-@pytest.mark.parametrize("hole", FALSE_GREENS)
-def test_every_known_false_green_has_its_test(hole: str) -> None:
-    module, _colons, name = FALSE_GREENS[hole].partition("::")
-    text = (HERE / f"{module}.py").read_text(encoding="utf-8")
-    assert re.search(rf"^def {name}\(", text, re.MULTILINE)
