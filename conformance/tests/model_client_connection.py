@@ -231,8 +231,9 @@ class Connection(Intake):
         if last < self.answered and not self.flaw("cls-accepts-low-ordinal"):
             raise protocol_error("CLS-007", "last_ordinal below an answered request")
         early = not self.settings_seen
-        if self.last_ordinal is not None and not self.flaw("cls-last-goaway-counts"):
-            last = min(last, self.last_ordinal)
+        if self.last_ordinal is not None:
+            low = not (last < self.last_ordinal and self.flaw("cls-first-goaway-counts"))
+            last = min(last, self.last_ordinal) if low else self.last_ordinal
         self.last_ordinal = last
         self.goaway_code = code
         unknown = code > w.STREAM_STATE_ERROR

@@ -211,7 +211,7 @@ cls-lingers-for-ever | CLS-002 | reads and discards for ever behind its GOAWAY
 cls-drain-kills | CLS-003 | a drain ends running requests at once
 cls-drain-ignores-window-updates | CLS-003 | ignores WINDOW_UPDATE on a draining connection
 cls-drain-stops-pongs | CLS-003 | answers no PING on a draining connection
-cls-last-goaway-counts | CLS-007 | uses the last last_ordinal and not the smallest
+cls-first-goaway-counts | CLS-007 | uses the first last_ordinal and not the smallest
 cls-accepts-low-ordinal | CLS-007 | accepts a last_ordinal below an answered request
 cls-draining-counts-as-answer | CLS-007 | a DRAINING terminal counts as an answer
 rid-goaway-closes-nothing | RID-005 | a GOAWAY closes no request, whatever its last_ordinal

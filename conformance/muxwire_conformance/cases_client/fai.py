@@ -8,7 +8,9 @@ import time
 from muxwire_conformance import wire
 from muxwire_conformance.case import case
 from muxwire_conformance.cases_client._steps import answered
-from muxwire_conformance.client_mode.context import ClientContext
+from muxwire_conformance.client_mode.context import Call, ClientContext
+from muxwire_conformance.client_mode.exchange import Exchange
+from muxwire_conformance.client_mode.link import Link
 
 WIDE = {"INITIAL_STREAM_WINDOW": 1 << 30, "CONNECTION_WINDOW": 1 << 30, "MAX_MESSAGE_SIZE": 1 << 30}
 BULK = 8 * 1_048_576
@@ -135,21 +137,43 @@ async def stop_held_back(ctx: ClientContext) -> None:
         await call.succeeds([])
 
 
-@case("FAI-001/client-kill-of-a-blocked-open", role="client", checks=["no-frame", "class"])
-async def kill_of_a_blocked_open(ctx: ClientContext) -> None:
-    """A KILL of a request whose OPEN waits for credit removes it without a frame."""
-    link = await ctx.ready(
-        {
-            "CONNECTION_WINDOW": 1_048_576,
-            "INITIAL_STREAM_WINDOW": 1 << 22,
-            "MAX_MESSAGE_SIZE": 1 << 22,
-        }
-    )
+async def _without_credit(ctx: ClientContext) -> tuple[Link, Exchange, Call]:
+    """Let one request use the credit of the connection up."""
+    wide = {"INITIAL_STREAM_WINDOW": 1 << 22, "MAX_MESSAGE_SIZE": 1 << 22}
+    link = await ctx.ready({**wide, "CONNECTION_WINDOW": 1_048_576})
     link.auto_credit = False
     bulk = ctx.request(bytes(2_000_000))
     one = await link.take()
     await link.wait_for(lambda: one.received_cost > 1_048_576 - 33)
     await link.fence()
+    return link, one, bulk
+
+
+@case("FAI-001/client-stop-of-a-blocked-open", role="client", checks=["behind"])
+async def stop_of_a_blocked_open(ctx: ClientContext) -> None:
+    """A STOP of a request whose OPEN waits for credit waits as well, and comes right behind it."""
+    link, one, bulk = await _without_credit(ctx)
+    call = ctx.request(b"blocked")
+    await ctx.sync()
+    ctx.driver.op("stop", ref=call.ref)
+    await ctx.sync()
+    await link.fence()
+    link.send(wire.window_update(1 << 30))
+    blocked = await link.take()
+    await link.wait_for(lambda: any(frame.name == "STOP" for frame in link.frames))
+    names = [frame.name for frame in link.frames if frame.request_id == blocked.id]
+    ctx.check("behind", names == ["REQUEST", "STOP"], expected="REQUEST, STOP", actual=names)
+    await one.complete()
+    for exchange in (one, blocked):
+        exchange.answer()
+    for each in (bulk, call):
+        await each.succeeds([])
+
+
+@case("FAI-001/client-kill-of-a-blocked-open", role="client", checks=["no-frame", "class"])
+async def kill_of_a_blocked_open(ctx: ClientContext) -> None:
+    """A KILL of a request whose OPEN waits for credit removes it without a frame."""
+    link, one, bulk = await _without_credit(ctx)
     call = ctx.request(b"blocked")
     await ctx.sync()
     ctx.driver.op("kill", ref=call.ref)

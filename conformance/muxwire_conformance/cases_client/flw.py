@@ -41,17 +41,17 @@ def _limits(link: Link, request_id: bytes) -> list[int]:
 @case("FLW-001/client-uses-its-credit", role="client", checks=["stream", "more", "connection"])
 async def uses_its_credit(ctx: ClientContext) -> None:
     """A client that has data sends up to its limits, and never beyond."""
-    link = await ctx.ready({"INITIAL_STREAM_WINDOW": WINDOW, "CONNECTION_WINDOW": 1_048_576})
+    link = await ctx.ready({**SMALL, "MAX_MESSAGE_SIZE": 1 << 22})
     link.auto_credit = False
-    call = ctx.request(bytes(1_040_000))
+    call = ctx.request(bytes(2_000_000))
     one = await link.take(check="stream")
-    for check, limit in (("stream", WINDOW), ("more", 300_001), ("connection", 1 << 30)):
+    for check, limit in (("stream", WINDOW), ("more", 300_001), ("connection", 1_048_576)):
         if limit != WINDOW:
-            link.send(wire.window_update(limit, request_id=one.id))
-        due = min(limit, 1_048_576) - TOO_LITTLE
-        await link.wait_for(lambda: one.received_cost > due or one.ended)  # noqa: B023
+            link.send(wire.window_update(limit if check == "more" else 1 << 21, request_id=one.id))
+        due = limit - TOO_LITTLE
+        await link.wait_for(lambda: one.received_cost > due)  # noqa: B023
         await link.fence()
-        held = one.ended or due < one.received_cost <= limit
+        held = due < one.received_cost <= limit
         ctx.check(check, held, expected=f"from {due + 1} to {limit}", actual=one.received_cost)
     link.send(wire.window_update(1 << 30))
     await one.complete()
@@ -73,6 +73,39 @@ async def stream_limit(ctx: ClientContext) -> None:
     bad = one.build(bytes(ctx.pick(left + 1, left)), more=False)
     link.violate(bad, instead_of=bad)
     await link.expect_connection_error("FLOW_CONTROL_ERROR")
+
+
+@case(
+    "FLW-002/client-connection-limit",
+    role="client",
+    checks=REFUSED,
+    twin=SAME,
+    features=["settings"],
+)
+async def connection_limit(ctx: ClientContext) -> None:
+    """A RESPONSE that exceeds the connection's limit is a connection error.
+
+    The client would raise the limit if it could write, so its output is blocked first.
+    """
+    ctx.listener.receive_buffer = 65_536
+    wide = dict.fromkeys((*SMALL, "MAX_MESSAGE_SIZE"), 1 << 30)
+    client = {"INITIAL_STREAM_WINDOW": 262_144, "CONNECTION_WINDOW": 1_048_576}
+    link = await ctx.ready(wide, client=client)
+    for _ in range(5):
+        ctx.request(b"x")
+    ones = [await link.take() for _ in range(5)]
+    ctx.request(bytes(24 * 1_048_576))
+    await link.take(within=5.0)
+    link.transport.pause_reading()
+    await link.until(lambda: False, 0.3)
+    for one in ones[:4]:
+        for _ in range(5):
+            one.send(bytes(50_000))
+    last = ones[4].build(bytes(ctx.pick(48_000, 47_000)))
+    link.violate(last, instead_of=last)
+    await link.until(lambda: False, 0.3)
+    link.transport.resume_reading()
+    await link.expect_connection_error("FLOW_CONTROL_ERROR", within=5.0)
 
 
 for _name, _limit in (("2-63", 1 << 63), ("2-64-1", (1 << 64) - 1)):
