@@ -14,6 +14,8 @@ from muxwire_conformance.commands import (
     check,
     check_client,
     compare,
+    decode,
+    diff,
     export,
     lint,
     listing,
@@ -28,7 +30,18 @@ from muxwire_conformance.selection import SelectionError
 from muxwire_conformance.target import TargetError
 from muxwire_conformance.verdict import ExitCode
 
-COMMANDS = (check, check_client, compare, lint, replay, export, listing, show)
+COMMANDS = (
+    check,
+    check_client,
+    compare,
+    diff,
+    lint,
+    replay,
+    export,
+    decode,
+    listing,
+    show,
+)
 
 _EXAMPLES = f"""\
 examples:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from muxwire_conformance.referee import CLIENT, WORKER
+from muxwire_conformance.verdict import Result
 
 EVENT = "event"
 
@@ -79,6 +80,31 @@ def load(path: Path) -> list[Record]:
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         text = f"{path} is no report of check and no log of lint: {type(error).__name__}: {error}"
         raise RecordError(text) from error
+
+
+def of_result(result: Result) -> Record:
+    """Return the record of a result that was never written down."""
+    judge = WORKER if result.role == "client" else CLIENT
+    other = WORKER if judge == CLIENT else CLIENT
+    sides = {"judge": judge, "target": other, "event": EVENT}
+    first = min((one.started for one in result.transcripts), default=0.0)
+    record = Record(id=result.id, judge=judge, seconds=result.seconds)
+    for transcript in result.transcripts:
+        pieces = [
+            Piece(
+                ms=(entry.at - first) * 1_000,
+                sender=sides[entry.who],
+                text=entry.text,
+                octets=entry.raw,
+                length=entry.length,
+                marked=entry.marked,
+            )
+            for entry in transcript.entries()
+        ]
+        started = (transcript.started - first) * 1_000
+        conversation = Conversation(label=transcript.label, started_ms=started, pieces=pieces)
+        record.conversations.append(conversation)
+    return record
 
 
 def find(records: Iterable[Record], id: str | None) -> Record:

@@ -15,6 +15,9 @@ from muxwire_conformance.recorded import EVENT, Conversation, Piece, Record, Rec
 from muxwire_conformance.referee import CLIENT
 from muxwire_conformance.transcript import HALF_CLOSES, NOT_KEPT, RESETS
 
+LONG_MS = 1_500
+"""Whoever still looked so long after the last octets has seen that no end came."""
+
 _ENDS = ("connection closed (FIN)", "connection reset (RST)")
 _ACTS = {HALF_CLOSES: "half-close", RESETS: "reset"}
 
@@ -32,7 +35,11 @@ def prepare(record: Record) -> dict[str, Any]:
     came = {}
     for conversation in record.conversations:
         said = reproducer.Said(b"".join(_sent(conversation, record.judge)))
-        heard = reproducer.Heard(said, exact=_exact(conversation, record.judge))
+        heard = reproducer.Heard(
+            said,
+            exact=_exact(conversation, record.judge),
+            patient=record.seconds * 1_000 - _last(conversation) > LONG_MS,
+        )
         steps += _steps(conversation, record.judge, heard)
         came[conversation.label] = heard.outcome()
     if not any(step["do"] == "say" for step in steps):
@@ -69,6 +76,11 @@ def script(data: dict[str, Any]) -> str:
 
 def _sent(conversation: Conversation, judge: str) -> Iterator[bytes]:
     return (_whole(piece) for piece in conversation.pieces if piece.sender == judge)
+
+
+def _last(conversation: Conversation) -> float:
+    """Return when the last octets were seen, in milliseconds."""
+    return max((piece.ms for piece in conversation.pieces if piece.sender != EVENT), default=0.0)
 
 
 def _exact(conversation: Conversation, judge: str) -> bool:

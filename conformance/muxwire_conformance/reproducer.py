@@ -92,12 +92,14 @@ class Answer:
 class Heard:
     """What one side said on one connection, reduced to its outcome.
 
-    Not exact means that some octets are not known, only their number.
+    Not exact means that some octets are not known, only their number. Not patient means that nobody
+    waited to see whether the end that an error GOAWAY announces came.
     """
 
-    def __init__(self, said: Said, *, exact: bool) -> None:
+    def __init__(self, said: Said, *, exact: bool, patient: bool) -> None:
         self.said = said
         self.exact = exact
+        self.patient = patient
         self.counted = 0
         self.preface: list[int] = []
         self.connection: list[str] = []
@@ -142,14 +144,16 @@ class Heard:
             requests[name] = answer.outcome(self.exact, id in self.said.varying)
         # Who stopped listening at an error GOAWAY, or at rubbish, did not see the end that follows.
         said_so = self._lost or any(
-            text.startswith("GOAWAY") and text != "GOAWAY 0x0" for text in self.connection
+            text.startswith("GOAWAY") and not text.startswith("GOAWAY 0x0 ")
+            for text in self.connection
         )
         return {
             "preface": self.preface,
             "connection": self.connection,
             "requests": requests,
-            "ended": self.ended or said_so,
+            "ended": self.ended or (said_so and not self.patient),
             "exact": self.exact,
+            "patient": self.patient,
         }
 
     def _frame(self, head: tuple[Any, ...], payload: bytes) -> None:
@@ -167,6 +171,7 @@ class Heard:
             text += " with a request id"
         if name == "GOAWAY":
             text += f" {int.from_bytes(payload[:4], 'big'):#x}"
+            text += f" after request {int.from_bytes(payload[4:12], 'big')}"
             text += _malformed(payload, 18, 16)
         elif name == "SETTINGS":
             text += f" {_settings(payload)}"
@@ -218,7 +223,8 @@ def _malformed(payload: bytes, fixed: int, at: int) -> str:
         message.decode()
     except UnicodeDecodeError:
         return " with a message that is not UTF-8"
-    return " with lengths that do not fit" if len(message) < length or length > 1_024 else ""
+    wrong = len(message) < length or length > 1_024 or len(payload) > 4_096
+    return " with lengths that do not fit" if wrong else ""
 
 
 def _pairs(payload: bytes) -> list[tuple[int, int]]:
@@ -269,7 +275,8 @@ class Replay:
             UnreachableError: a connection could not be made.
         """
         for label, sent in self._spoken().items():
-            self.heard[label] = Heard(Said(sent), exact=self._record["came"][label]["exact"])
+            was = self._record["came"][label]
+            self.heard[label] = Heard(Said(sent), exact=was["exact"], patient=was["patient"])
         started = time.monotonic()
         try:
             for step in self._record["steps"]:

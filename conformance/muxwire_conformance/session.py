@@ -61,6 +61,7 @@ class Options:
     seed: int = 0
     stop_at_first: bool = False
     max_time: float = 600.0
+    keep: bool = False  # the transcripts of cases that pass, too
     confirm: int = 0  # times; 0 takes each failure at its word
     revise: Callable[[Result], Result] = lambda result: result  # how a baseline sees a result
 
@@ -450,7 +451,7 @@ class Session:
             warning = next((check for check in result.checks if check.warning), None)
             if warning is not None:
                 result.expected, result.actual = warning.expected, warning.actual
-        if result.verdict is not Verdict.PASS:
+        if result.verdict is not Verdict.PASS or self.options.keep:
             result.transcripts = context.transcripts
 
     # -- is it still there -----------------------------------------------------------------

@@ -169,7 +169,7 @@ BEGIN = wire.preface() + wire.settings() + wire.settings_ack()
 
 
 def outcome(*frames: bytes) -> dict[str, Any]:
-    heard = reproducer.Heard(reproducer.Said(SENT), exact=True)
+    heard = reproducer.Heard(reproducer.Said(SENT), exact=True, patient=False)
     for at in range(0, len(octets := BEGIN + b"".join(frames)), 7):
         heard.feed(octets[at : at + 7])
     return heard.outcome()
@@ -234,7 +234,7 @@ def test_a_reset_and_a_half_close_are_said_again() -> None:
         for label, last in (("a", "reset"), ("b", "half-close"))
         for do in ("open", "say", last)
     ]
-    empty = reproducer.Heard(reproducer.Said(b""), exact=True).outcome()
+    empty = reproducer.Heard(reproducer.Said(b""), exact=True, patient=False).outcome()
     record = {"steps": steps, "seconds": 0.0, "came": {"a": empty, "b": empty}}
     with FakePeer(script) as peer:
         came = reproducer.Replay(record, "127.0.0.1", peer.port).run()
