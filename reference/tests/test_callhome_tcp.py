@@ -32,6 +32,8 @@ async def test_a_call_and_a_stream() -> None:
 async def test_all_subjects() -> None:
     async with home(conformance=True) as (client, path, _):
         assert await client.call("conformance.echo", b"") == b""
+        large = bytes(3_000_000)
+        assert await client.call("conformance.echo", large) == large
         assert await client.call("conformance.sleep", b'{"ms": 10}') == b"ok"
         sunk = json.loads(await client.call("conformance.sink", b"{}"))
         assert sunk["messages"] == 0

@@ -54,7 +54,8 @@ async def dial(
         _set_options(transport, keepalive, idle_timeout_ms or WCH_IDLE_TIMEOUT_MS)
         await dialled.ready()
     except BaseException:
-        dialled.abort()
+        if not dialled.core.close_action:
+            dialled.abort()
         raise
     return dialled
 

@@ -7,6 +7,7 @@ not used.
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Callable
 from types import SimpleNamespace
@@ -18,6 +19,9 @@ from yarl import URL
 from muxwire._generated import http
 from muxwire._generated.registries import MAX_ERROR_MESSAGE, WCH_ANSWER_TIMEOUT_MS
 from muxwire.core.callhome import RouterStream
+
+_LARGE = 1_048_576
+"""Octets from which on the library wants to send a body in pieces."""
 
 _LARGEST_ANSWER = 65_536
 _SKIPPED = ("accept", "accept-encoding", "user-agent", "content-type")
@@ -71,7 +75,7 @@ async def post(
     try:
         async with session.post(
             URL(url, encoded=True),
-            data=body,
+            data=io.BytesIO(body) if len(body) > _LARGE else body,
             headers=headers,
             allow_redirects=False,
             trace_request_ctx=stream,
