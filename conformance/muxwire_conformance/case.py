@@ -59,6 +59,7 @@ class Case:
     exclusive: bool
     timed: bool
     limit: float
+    served: bool
     function: CaseFunction
     title: str
 
@@ -97,6 +98,7 @@ def case(
     exclusive: bool = False,
     timed: bool = False,
     limit: float = 30.0,
+    served: bool = False,
 ) -> Callable[[CaseFunction], CaseFunction]:
     """Register an async function as a case.
 
@@ -116,6 +118,7 @@ def case(
         exclusive: Run alone (limits, drain, memory).
         timed: Mostly waits; started first so that it runs beside the others.
         limit: Seconds after which the case is stopped and INCONCLUSIVE.
+        served: For a client case: one request of the client is all it needs, see ``serve``.
 
     Raises:
         ValueError: the declaration is malformed or the id is taken.
@@ -148,6 +151,7 @@ def case(
             exclusive=exclusive,
             timed=timed,
             limit=limit,
+            served=served,
             function=function,
             title=(inspect.getdoc(function) or "").partition("\n\n")[0].replace("\n", " "),
         )

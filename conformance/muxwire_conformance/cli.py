@@ -21,6 +21,7 @@ from muxwire_conformance.commands import (
     listing,
     options,
     replay,
+    serve,
     show,
 )
 from muxwire_conformance.config import ConfigError
@@ -33,6 +34,7 @@ from muxwire_conformance.verdict import ExitCode
 COMMANDS = (
     check,
     check_client,
+    serve,
     compare,
     diff,
     lint,
@@ -47,6 +49,7 @@ _EXAMPLES = f"""\
 examples:
   muxwire-conformance check                                judge the bundled worker
   muxwire-conformance check --target 127.0.0.1:7700        judge your worker
+  muxwire-conformance check-client --client-cmd CMD        judge your client
   muxwire-conformance check --help                         what else check can do
   muxwire-conformance compare old.json new.json            what got worse, what got better
   muxwire-conformance list --area FRM

@@ -24,6 +24,8 @@ from muxwire_conformance.transcript import Entry, Transcript
 from muxwire_conformance.verdict import Result, Verdict
 
 PROGRAM = "muxwire-conformance"
+SERVED = "serve"
+"""What stands for the target where the client connects by itself."""
 WIDTH = 100
 BEFORE_MARK = 2
 AFTER_MARK = 4
@@ -33,10 +35,14 @@ MARK = ">>>"
 
 def rerun_command(case_id: str, *, target: str, seed: int, role: str = "worker") -> str:
     """Return the one command that runs a case again as it ran."""
-    client = role == "client"
-    words = [*invocation(), "check-client" if client else "check", case_id]
-    option = "--client-cmd" if client else "--target-cmd" if "{port}" in target else "--target"
-    words += [option, target, "--seed", str(seed), "-v"]
+    if role == "worker":
+        option = "--target-cmd" if "{port}" in target else "--target"
+        words = ["check", case_id, option, target]
+    elif target == SERVED:
+        words = ["serve", case_id, "--once"]
+    else:
+        words = ["check-client", case_id, "--client-cmd", target]
+    words = [*invocation(), *words, "--seed", str(seed), "-v"]
     return shlex.join(words)
 
 

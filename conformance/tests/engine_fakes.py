@@ -117,6 +117,7 @@ def make_case(function: cases.CaseFunction, id: str = "FRM-002/made-up", **chang
         "exclusive": False,
         "timed": False,
         "limit": 10.0,
+        "served": False,
         "function": function,
         "title": "A case of the tests.",
     }

@@ -40,7 +40,7 @@ def refused(id: str, title: str, error: str, bad: Raw, good: Raw, **declaration:
         await link.expect_connection_error(error)
 
     declaration.setdefault("twin", SAME)
-    declare(id, title, run, checks=REFUSED, **declaration)
+    declare(id, title, run, checks=REFUSED, served=True, **declaration)
 
 
 def refused_answer(
@@ -54,7 +54,7 @@ def refused_answer(
         link.violate(octets, instead_of=octets)
         await link.expect_connection_error(error)
 
-    declare(id, title, run, checks=REFUSED, twin=SAME, **declaration)
+    declare(id, title, run, checks=REFUSED, twin=SAME, served=True, **declaration)
 
 
 async def answered(ctx: ClientContext, link: Link, *, check: str | None = None) -> Call:

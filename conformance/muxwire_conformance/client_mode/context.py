@@ -41,13 +41,13 @@ PICK_UP = 0.2
 class Listener:
     """A port on which the judge waits for the client; every connection becomes a ``Link``."""
 
-    def __init__(self, context: ClientContext, host: str = "127.0.0.1") -> None:
+    def __init__(self, context: ClientContext, host: str = "127.0.0.1", port: int = 0) -> None:
         self.context = context
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         self._sock = socket.socket(family, socket.SOCK_STREAM)
         self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         self._sock.setblocking(False)
-        self._sock.bind((host, 0))
+        self._sock.bind((host, port))
         self._sock.listen(64)
         self.address = Address(host=host, port=self._sock.getsockname()[1])
         self.accepted_at: list[float] = []

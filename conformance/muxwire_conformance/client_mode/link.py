@@ -206,7 +206,8 @@ class Link(Conversation):
         frame = await super().expect_connection_error(
             error, within=within, last_ordinal=last_ordinal, also=also, twin_ends=twin_ends
         )
-        self.transport.half_close()
+        if frame is not None:
+            self.transport.half_close()
         return frame
 
     async def end_with(self, error: str | int = "NO_ERROR", *, last_ordinal: int = 0) -> None:

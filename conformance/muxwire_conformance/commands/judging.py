@@ -30,6 +30,7 @@ def judge(
     targets: Sequence[str],
     wait: float = 0.0,
     launch: Sequence[str] = (),
+    only: Callable[[Case], bool] = lambda _one: True,
 ) -> int:
     """Run the selected cases of a role, or list them, and return the exit code.
 
@@ -40,12 +41,13 @@ def judge(
         targets: What is judged.
         wait: Seconds to wait for a target.
         launch: The command that starts the target, if the judge does.
+        only: Which cases there are at all.
 
     Raises:
         SelectionError: the selection is malformed or names what does not exist.
         BaselineError: the baseline is malformed.
     """
-    library = load_cases(role)
+    library = {id: one for id, one in load_cases(role).items() if only(one)}
     cases = options.selected(arguments, library)
     if arguments.lf:
         cases = _failed_before(arguments, cases, targets)
