@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from muxwire_conformance import wire
 from muxwire_conformance.case import SAME, CaseFunction, case
 from muxwire_conformance.client_mode.context import Call, ClientContext
 from muxwire_conformance.client_mode.exchange import Exchange
@@ -63,3 +64,15 @@ async def answered(ctx: ClientContext, link: Link, *, check: str | None = None) 
     (await link.take()).answer(b"works")
     await call.succeeds([b"works"], check=check)
     return call
+
+
+async def pong(ctx: ClientContext, link: Link, *, check: str) -> None:
+    """Send a PING and judge that its PONG comes; a fence would only prepare."""
+    opaque = ctx.nonce()
+    link.send(wire.ping(opaque))
+
+    def answered() -> bool:
+        return any(frame.name == "PONG" and frame.payload == opaque for frame in link.frames)
+
+    await link.wait_for(answered)
+    ctx.check(check, answered(), expected="PONG", actual=link.situation())

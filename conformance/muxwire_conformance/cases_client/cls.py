@@ -7,7 +7,7 @@ import time
 
 from muxwire_conformance import wire
 from muxwire_conformance.case import SAME, case
-from muxwire_conformance.cases_client._steps import REFUSED, answered, declare
+from muxwire_conformance.cases_client._steps import REFUSED, answered, declare, pong
 from muxwire_conformance.client_mode.context import ClientContext, Listener
 from muxwire_conformance.transport import EndKind
 
@@ -101,7 +101,7 @@ async def drain_goes_on(ctx: ClientContext) -> None:
     await two.killed(check="controls")
     await link.wait_for(lambda: one.stop is not None)
     ctx.check("controls", one.stop is not None, expected="STOP", actual=one.controls)
-    await link.fence(check="pong")
+    await pong(ctx, link, check="pong")
     two.fail("CANCELLED")
     one.answer(b"c")
     await call.succeeds([b"ab", b"c"], check="end")

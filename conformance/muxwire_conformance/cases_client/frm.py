@@ -6,7 +6,7 @@ from typing import Unpack
 
 from muxwire_conformance import wire
 from muxwire_conformance.case import SAME, case
-from muxwire_conformance.cases_client._steps import REFUSED, answered, refused, refused_answer
+from muxwire_conformance.cases_client._steps import REFUSED, answered, pong, refused, refused_answer
 from muxwire_conformance.client_mode.context import ClientContext
 from muxwire_conformance.wire import Override
 
@@ -278,8 +278,8 @@ async def one_write(ctx: ClientContext) -> None:
     await link.offered()
     pieces = [wire.preface(), link.settings(), wire.settings_ack(), wire.grease(), wire.ping()]
     link.send(*pieces)
-    await link.expect("SETTINGS_ACK")
-    await link.fence()
+    await link.expect("SETTINGS_ACK", check="works")
+    await pong(ctx, link, check="works")
     await answered(ctx, link, check="works")
 
 
@@ -325,7 +325,7 @@ async def grease_setting(ctx: ClientContext) -> None:
 @case(
     "FRM-013/client-slow-frame",
     role="client",
-    checks=REFUSED,
+    checks=[*REFUSED, "in-time"],
     twin=SAME,
     timed=True,
     features=["settings"],
@@ -344,4 +344,6 @@ async def slow_frame(ctx: ClientContext) -> None:
         link.send(octets[start : start + 8])
         if await link.until(lambda: link.goaway is not None, 0.05):
             break
+    expected = "GOAWAY while the octets of the frame still come"
+    ctx.check("in-time", link.goaway is not None, expected=expected, actual=link.situation())
     await link.expect_connection_error("HEARTBEAT_TIMEOUT", within=0.3)
