@@ -322,6 +322,7 @@ class Station:
         if self.gone or not self._outbox or not self._pass_on(now):
             return False
         if not (self._outbox and self.out.path.lazy):
+            self._report(now)
             self.turn(now)
         return True
 

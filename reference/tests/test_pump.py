@@ -175,6 +175,21 @@ async def test_octets_are_reported_as_the_kernel_takes_them() -> None:
     driven.lose()
 
 
+async def test_what_the_kernel_took_last_is_reported_at_once() -> None:
+    """HBT-001 counts from the last octet, however late the turn comes that writes on."""
+    driven = client()
+    driven.pump.data_received(WIDE)
+    driven.transport.hold = True
+    assert isinstance(driven.core, ClientConnection)
+    driven.core.open(b"any", now=0, data=b"hi")
+    driven.pump.touch()
+    await turns()
+    assert driven.core._heartbeat.unwritten == driven.transport.buffer > 0
+    driven.transport.release()
+    assert driven.core._heartbeat.unwritten == 0
+    driven.lose()
+
+
 # -- closing ---------------------------------------------------------------------------------------
 
 

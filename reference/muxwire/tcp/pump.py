@@ -127,7 +127,12 @@ class Pump(asyncio.Protocol):
         """Do nothing: the size of the transport's buffer says when to stop."""
 
     def resume_writing(self) -> None:
-        """Tell the core that the kernel has taken everything, and ask it for more."""
+        """Tell the core that the kernel has taken everything, and ask it for more.
+
+        The core is told now and not in the turn that follows: that may be late, and HBT-001 counts
+        from the last octet.
+        """
+        self._report(self._loop.time())
         self.touch()
 
     def connection_lost(self, error: Exception | None) -> None:
