@@ -3,14 +3,22 @@
 A newer suite may know more rules. ``--spec 1`` runs only the cases of the rules that the frozen set
 of version 1 has, so that a new suite says nothing new about an old version. A rule that differs
 between the set and the registry has to be listed in the file under ``changed``, with the reason.
+
+``python -m muxwire_conformance.frozen`` prints the set of the present registry. Until a version is
+released, its file is that output.
 """
 
 from __future__ import annotations
 
+import sys
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import resources
+
+from muxwire_spec.spec import load_spec
+
+from muxwire_conformance.rules import rules
 
 _PREFIX, _SUFFIX = "requirements-", ".toml"
 
@@ -55,3 +63,21 @@ def load_frozen(version: str) -> FrozenSet:
         levels=document["requirements"],
         changed=document.get("changed", {}),
     )
+
+
+def present() -> str:
+    """Return the text of the file that freezes the present registry."""
+    lines = [
+        "# The rules of a version: id and level. A rule that is new later belongs to the next one.",
+        "# Where the registry comes to differ, list the id under [changed] with the reason.",
+        "",
+        f'spec = "{load_spec().version}"',
+        "",
+        "[requirements]",
+    ]
+    lines += [f'{id} = "{one.level}"' for id, one in sorted(rules().items())]
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    sys.stdout.write(present())

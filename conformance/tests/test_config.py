@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 from muxwire_conformance import config
 from muxwire_conformance.cli import build_parser, main
 from muxwire_conformance.config import ConfigError
-from muxwire_conformance.frozen import FrozenSet, load_frozen, versions
+from muxwire_conformance.frozen import FrozenSet, load_frozen, present, versions
 from muxwire_conformance.lastfailed import MOST_TARGETS, LastFailed, cache_path, last_failed
 from muxwire_conformance.rules import rules
 from muxwire_conformance.session import Summary
@@ -125,6 +126,12 @@ def test_exclusions(capsys: pytest.CaptureFixture[str]) -> None:
 def test_the_frozen_set_and_the_registry_agree_or_the_difference_is_listed(version: str) -> None:
     registry = {id: one.level for id, one in rules().items()}
     assert load_frozen(version).differences(registry) == []
+
+
+def test_the_present_registry_can_be_frozen() -> None:
+    document = tomllib.loads(present())
+    assert document["requirements"] == {id: one.level for id, one in rules().items()}
+    assert document["spec"] in versions()
 
 
 def test_differences_are_noticed() -> None:
