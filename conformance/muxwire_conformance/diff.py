@@ -5,7 +5,7 @@ Rules of this file:
 * The same cases run with the same seed, so both targets hear the same octets as far as they answer
   alike.
 * What is compared is the verdict and the outcome of each connection, as ``replay`` compares it,
-  but for settings: every worker has its own.
+  but for settings and for the octets of answers: every worker has its own, and the cases look.
 * A difference counts when it is there again after both have been asked once more, alone.
 * Two correct targets may differ. Where they do, the specification leaves something open, or should
   not.
@@ -29,6 +29,7 @@ from muxwire_conformance.target import SELF, Bundled, parse_address
 from muxwire_conformance.verdict import Result, Verdict
 
 _SETTINGS = re.compile(r"^SETTINGS .*")
+_CONTENT = re.compile(r" metadata [0-9a-f]{8}|, [0-9]+ octets.*")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,7 +125,10 @@ def _outcome(result: Result) -> dict[str, Any]:
     except RecordError:  # too long to be kept, or nothing was said: only the verdict counts
         return {}
     for conversation in came.values():
-        said = conversation["connection"]
-        conversation["connection"] = [_SETTINGS.sub("SETTINGS", text) for text in said]
+        said = [_SETTINGS.sub("SETTINGS", text) for text in conversation["connection"]]
+        # How often the judge pinged to wait for something is a matter of time.
+        conversation["connection"] = [text for text in said if text != "PONG"]
+        for name, tokens in conversation["requests"].items():
+            conversation["requests"][name] = [_CONTENT.sub("", text) for text in tokens]
         del conversation["exact"], conversation["patient"]
     return dict(came)

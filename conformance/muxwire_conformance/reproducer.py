@@ -73,19 +73,27 @@ class Answer:
         self.messages = 0
         self.octets = 0
         self.crc = 0
+        self.inside = False
 
-    def data(self, payload: bytes, more: bool) -> None:
-        """Count what is no error body, with the boundaries of messages."""
+    def data(self, flags: int, payload: bytes) -> None:
+        """Count the content of a frame that is no error; the boundaries of messages count too."""
+        alone = not payload and not flags & MORE and not self.inside
+        if alone and flags & (END_STREAM | META):
+            return  # it carries no message (MSG-002)
+        self.inside = bool(flags & MORE)
         self.octets += len(payload)
-        self.crc = zlib.crc32(payload if more else payload + b"|", self.crc)
-        self.messages += not more
+        self.crc = zlib.crc32(payload if self.inside else payload + b"|", self.crc)
+        self.messages += not self.inside
 
     def outcome(self, exact: bool, varying: bool) -> list[str]:
         """Return the tokens, with the content of an answer that is complete."""
-        if varying or self.tokens[-1:] != ["end"]:
+        if not self.tokens[-1].startswith("end"):
             return self.tokens
-        content = f", checksum {self.crc:08x}" if exact else ""
+        # The last data may come with the terminal or before it.
         tokens = [text for text in self.tokens if text != "data"]
+        if varying:
+            return tokens
+        content = f", checksum {self.crc:08x}" if exact else ""
         return [*tokens, f"{self.messages} messages, {self.octets} octets{content}"]
 
 
@@ -197,6 +205,8 @@ class Heard:
             text = "end"
         elif flags & META:
             text = "headers"
+        if flags & META and self.exact and request_id not in self.said.varying:
+            text += f" metadata {zlib.crc32(_metadata(payload)):08x}"
         odd = flags & ~(END_STREAM | MORE | META | ERROR)
         both = flags & END_STREAM and flags & MORE
         alone = flags & ERROR and flags & (END_STREAM | META | MORE) != END_STREAM
@@ -208,9 +218,13 @@ class Heard:
             text += f" {len(payload)} octets, above MAX_FRAME_SIZE"
         answer.due = seq + 1
         if not flags & ERROR:
-            answer.data(payload, bool(flags & MORE))
+            answer.data(flags, payload[4 + len(_metadata(payload)) :] if flags & META else payload)
         if text != "data" or answer.tokens[-1:] != ["data"]:
             answer.tokens.append(text)
+
+
+def _metadata(payload: bytes) -> bytes:
+    return payload[4 : 4 + int.from_bytes(payload[:4], "big")]
 
 
 def _malformed(payload: bytes, fixed: int, at: int) -> str:
