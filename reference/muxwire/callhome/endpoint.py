@@ -48,6 +48,10 @@ class Gate(Protocol):
     config: Config
     draining: bool
 
+    @property
+    def crowded(self) -> bool:
+        """Whether HTTP connections are to be closed behind their answers."""
+
     def handler(self, subject: str) -> Handler | None:
         """Return the handler of a subject."""
 
@@ -93,14 +97,17 @@ def _handle(gate: Gate, root: str) -> Callable[[web.BaseRequest], Awaitable[web.
     async def handle(request: web.BaseRequest) -> web.StreamResponse:
         try:
             await _take(gate, root, request)
+            response = web.Response(status=http.ADMITTED.status)
         except _Refusal as refusal:
-            return _answer(refusal)
+            response = _answer(refusal)
         except ConnectionError:  # the router is gone: nobody reads the answer
             return web.Response(status=http.BROKEN.status)
         except Exception:
             logger.exception("a POST could not be answered")
-            return _answer(_Refusal(http.BROKEN, "the worker failed"))
-        return web.Response(status=http.ADMITTED.status)
+            response = _answer(_Refusal(http.BROKEN, "the worker failed"))
+        if gate.crowded:
+            response.force_close()
+        return response
 
     return handle
 

@@ -18,6 +18,7 @@ from yarl import URL
 
 from muxwire._generated import http
 from muxwire._generated.registries import MAX_ERROR_MESSAGE, WCH_ANSWER_TIMEOUT_MS
+from muxwire.callhome.descriptors import for_http
 from muxwire.core.callhome import RouterStream
 
 _LARGE = 1_048_576
@@ -47,7 +48,7 @@ def open_session(connect_timeout: float) -> aiohttp.ClientSession:
     trace.on_connection_create_end.append(_begins)
     trace.on_connection_reuseconn.append(_begins)
     return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=0, force_close=False),
+        connector=aiohttp.TCPConnector(limit=for_http()),
         timeout=aiohttp.ClientTimeout(
             total=None, sock_connect=connect_timeout, sock_read=WCH_ANSWER_TIMEOUT_MS / 1000
         ),

@@ -15,6 +15,7 @@ from dataclasses import replace
 from muxwire import conformance_subjects
 from muxwire._generated import http
 from muxwire.callhome.delivery import Delivery
+from muxwire.callhome.descriptors import for_http, for_pool
 from muxwire.callhome.dialled import Dialled, dial
 from muxwire.callhome.endpoint import Posted, server
 from muxwire.callhome.fields import Address, address
@@ -67,7 +68,12 @@ class CallHomePath:
         self.draining = False
         self._worker = worker
         chosen = pool or PoolConfig.from_environment(os.environ)
-        self._pool_config = replace(chosen, probe_after=0.0)  # P0-010: before every use
+        self._pool_config = replace(
+            chosen,
+            probe_after=0.0,  # P0-010: before every use
+            max_total=min(chosen.max_total, for_pool()),
+        )
+        self._http_limit = for_http()
         self._allow = frozenset(address(host) for host in allow)
         self._root = _root(os.environ.get(ROOT_VARIABLE, ROOT) if root is None else root)
         self._places: set[bytes] = set()  # ids of requests that are not over
@@ -142,6 +148,11 @@ class CallHomePath:
         except InvalidArgument:
             return False
 
+    @property
+    def crowded(self) -> bool:
+        """Whether there are so many HTTP connections that none is kept after its answer."""
+        return len(self._http.connections) > self._http_limit
+
     def enter(self, stream: bytes) -> http.Answer | None:
         """Take a place for a stream, or say why there is none (P0-017, ADM-002)."""
         if stream in self._places:
@@ -191,7 +202,8 @@ class CallHomePath:
             keepalive=self._pool_config.keepalive,
             idle_timeout_ms=self._idle_timeout_ms,
         )
-        self._dialled.add(dialled)
+        if dialled.usable:  # else its end has been told already
+            self._dialled.add(dialled)
         return dialled
 
     def _delivered(self, task: asyncio.Task[None]) -> None:
