@@ -163,6 +163,7 @@ class WorkerEnd(CallHome):
                     self._free()
 
     def _free(self) -> None:
+        """Be ready for the next stream (P0-009)."""
         self.stream = None
         self._until = inf
         self._events.append(Idle(first=False))

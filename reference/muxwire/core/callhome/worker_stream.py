@@ -267,7 +267,7 @@ class WorkerStream:
                 self._events.append(StopReceived(request_id=self.request_id, reason=reason))
 
     def kill(self, now: float) -> None:
-        """Take KILL (CAN-001)."""
+        """Take KILL; before ACCEPT the terminal waits for it (CAN-001, P0-011)."""
         if self._step(IN_WCH_WORKER_STREAM_KILL) != EFFECT_CANCEL:
             return
         if self.queue.ends_next:
@@ -281,7 +281,7 @@ class WorkerStream:
         self._cancel(CancelReason.KILL)
 
     def written(self) -> None:
-        """Take that the terminal is written."""
+        """Take that the terminal is written, the only end that a stream has (P0-007)."""
         self._step(IN_WCH_WORKER_STREAM_TERMINAL)
         self._deadline = self._kill_at = inf
 
