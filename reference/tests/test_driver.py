@@ -475,23 +475,27 @@ async def pinged(peer: Peer) -> None:
 
 
 async def test_credit_is_given_back_only_by_who_consumes() -> None:
-    window = 65_536
-    async with scripted(settings={"INITIAL_STREAM_WINDOW": window}) as (tester, worker):
+    async with scripted(settings={"INITIAL_STREAM_WINDOW": 65_536}) as (tester, worker):
         tester.op("request", ref="r", subject="a", paused=True)
         async with await worker.greeted() as peer:
             frame = await opened(peer)
+            await peer.frames((3, 2))
             await peer.send(response(frame.request_id, 0, b"x" * 40_000, MORE))
-            await peer.send(codec.encode_ping(b"12345678"))
-            assert (await peer.frame()).type == 3  # SETTINGS_ACK
-            assert (await peer.frame()).type == 4  # the PONG, and no WINDOW_UPDATE before it
+            await silent(peer)
             tester.op("resume", ref="r")
             (update,) = await peer.frames((3, 3))
             assert update.request_id == frame.request_id
             tester.op("pause", ref="r")
             await peer.send(response(frame.request_id, 1, b"x" * 40_000, MORE))
-            await peer.send(codec.encode_ping(b"12345678"))
-            assert (await peer.frame()).type == 4
+            await silent(peer)
             tester.op("kill", ref="r")
+
+
+async def silent(peer: Peer) -> None:
+    """Check that the client says nothing but PONGs; behind the first one there may be more."""
+    for _ in range(2):
+        await peer.send(codec.encode_ping(b"12345678"))
+        assert (await peer.frame()).type == 4
 
 
 async def test_sent_follows_the_windows() -> None:

@@ -572,8 +572,9 @@ async def test_who_gave_up_reading_gives_no_credit() -> None:
         reading.cancel()
         await asyncio.wait([reading])
         await peer.send(response(request.request_id, 0, b"x" * 40_000, MORE))
-        await peer.send(codec.encode_ping(b"12345678"))
-        assert (await peer.frame()).type == 4  # the PONG, and no WINDOW_UPDATE before it
+        for _ in range(2):  # an update may be written behind the first PONG
+            await peer.send(codec.encode_ping(b"12345678"))
+            assert (await peer.frame()).type == 4
         reading = asyncio.ensure_future(anext(stream))
         (update,) = await peer.frames((3, 3))  # FLW-007: the first one comes now
         assert update.request_id == request.request_id
