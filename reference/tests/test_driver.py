@@ -553,6 +553,49 @@ async def test_several_connections_to_several_workers() -> None:
                 peer.close()
 
 
+async def test_the_work_of_a_draining_worker_goes_elsewhere() -> None:
+    with FakeWorker() as one, FakeWorker() as two:
+        async with (
+            driving(one.address, addrs=[one.address, two.address]) as tester,
+            await one.greeted() as first,
+            await two.greeted() as second,
+        ):
+            await tester.event("connected", 2)
+            tester.op("request", ref="r", subject="a")
+            tester.op("request", ref="s", subject="a")
+            running = await opened(first)
+            await opened(second)
+            await first.send(codec.encode_goaway(0, 1, 60_000, b""))
+            await tester.event("goaway")
+            tester.op("request", ref="t", subject="a")
+            await opened(second)
+            await first.send(response(running.request_id, 0, b"", END_STREAM))
+            await tester.final("r")
+            assert len(tester.all("connected")) == 2
+            first.close()
+            async with await one.greeted():  # it is gone; is it back?
+                await tester.event("connected", 3)
+            for ref in "st":
+                tester.op("kill", ref=ref)
+
+
+async def test_who_alone_drains_is_replaced_after_all() -> None:
+    with FakeWorker() as one, FakeWorker() as two:
+        async with (
+            driving(one.address, addrs=[one.address, two.address]) as tester,
+            await one.greeted() as first,
+            await two.greeted() as second,
+        ):
+            await tester.event("connected", 2)
+            tester.op("request", ref="r", subject="a")
+            await opened(first)
+            await first.send(codec.encode_goaway(0, 1, 60_000, b""))
+            await tester.event("goaway")
+            second.close()  # and does not come back in this test
+            async with await one.greeted():
+                await tester.event("connected", 3)
+
+
 async def test_nobody_answers() -> None:
     with FakeWorker() as worker:
         address = worker.address

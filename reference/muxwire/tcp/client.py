@@ -345,12 +345,12 @@ class Client(Caller):
     def _pick(self, flight: Flight) -> Link | None:
         """Return the link with the fewest open requests, another worker's if possible (REC-008)."""
         best: Link | None = None
-        least: tuple[bool, int] = (True, 0)
+        least: tuple[bool, bool, int] = (True, True, 0)
         for slot in self._slots:
             link = slot.link
             if link is None or not link.accepting:
                 continue
-            load = (link.target in flight.avoided, link.open_requests)
+            load = (link.target in flight.avoided, not link.usable, link.open_requests)
             if link.target in flight.not_found and not self.knows_no_other(flight.not_found):
                 continue
             if best is None or load < least:
@@ -358,6 +358,23 @@ class Client(Caller):
         return best
 
     # -- what slots tell
+
+    async def needs_replacement(self, link: Link) -> bool:
+        """Whether a link that drains is replaced at its own address; wait until that is clear.
+
+        It is not while another worker can do the work (CLS-008).  False once the link is gone.
+        """
+        while self._has_other_than(link.target):
+            if link.gone:
+                return False
+            self._changed.clear()
+            await self._changed.wait()
+        return True
+
+    def _has_other_than(self, target: str) -> bool:
+        """Whether another worker takes requests."""
+        links = [slot.link for slot in self._slots if slot.link is not None]
+        return any(link.usable and link.target != target for link in links)
 
     def next_dial(self) -> int:
         """Number a dial."""
@@ -453,7 +470,10 @@ class _Slot:
                 await self._left.wait()
         finally:
             proven.cancel()
-        return 0.0 if link.draining else self._backoff.next()
+        if not link.draining:
+            return self._backoff.next()
+        at_once = await self._client.needs_replacement(link)  # CLS-008
+        return 0.0 if at_once else self._backoff.next()
 
     def _new_link(self) -> Link:
         client = self._client
