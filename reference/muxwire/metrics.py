@@ -182,7 +182,7 @@ def _connections(source: Source) -> Iterator[_Sample]:
     refused = counters.failures["limit"]
     if isinstance(source, Worker):
         refused += counters.failures["abandoned"]
-        yield "connections_open", (), source.connections()
+        yield "connections_open", (), source.admitted
         yield "connections_pending", (), source.pending
     else:
         yield "connections_open", (), source.connections

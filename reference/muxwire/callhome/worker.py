@@ -19,7 +19,7 @@ from muxwire.callhome.descriptors import for_http, for_pool
 from muxwire.callhome.dialled import Dialled, dial
 from muxwire.callhome.endpoint import Posted, server
 from muxwire.callhome.fields import Address, address
-from muxwire.callhome.pool import Pool, PoolConfig
+from muxwire.callhome.pool import Pool, PoolConfig, TargetStatistics
 from muxwire.core.callhome import WorkerStream
 from muxwire.core.callhome.connection import check_idle_timeout
 from muxwire.errors import InvalidArgument
@@ -218,6 +218,10 @@ class CallHomePath:
     def _over(self, delivery: Delivery) -> None:
         del self._deliveries[delivery.running]
         self.leave(delivery.stream.request_id)
+
+    def pool_statistics(self) -> dict[str, TargetStatistics]:
+        """Return what the pool has counted, by address of a router; nothing before the start."""
+        return {} if self._server is None else self.pool.statistics()
 
     # -- what the conformance subjects ask
 

@@ -159,7 +159,7 @@ def serve(
     if not worker.subjects:
         click.echo("no handlers: every request is answered NOT_FOUND", err=True)
 
-    with _metrics(worker, metrics) as scraped:
+    with _metrics(worker, path, metrics) as scraped:
 
         def announce() -> None:
             listening = worker.addresses[0]
@@ -258,7 +258,9 @@ class _NotInstalled(click.ClickException):
 
 
 @contextmanager
-def _metrics(worker: Worker, address: tuple[str, int] | None) -> Iterator[str | None]:
+def _metrics(
+    worker: Worker, path: CallHomePath | None, address: tuple[str, int] | None
+) -> Iterator[str | None]:
     """Answer Prometheus, beside the metrics of the process and those of the handlers.
 
     Raises:
@@ -269,7 +271,9 @@ def _metrics(worker: Worker, address: tuple[str, int] | None) -> Iterator[str | 
         return
     try:
         from prometheus_client import REGISTRY, start_http_server
+        from prometheus_client.registry import Collector as Registered
 
+        from muxwire.callhome.metrics import PoolCollector
         from muxwire.metrics import Collector
     except ImportError:
         raise _NotInstalled(
@@ -281,12 +285,16 @@ def _metrics(worker: Worker, address: tuple[str, int] | None) -> Iterator[str | 
     except OSError as failure:
         message = f"cannot listen on {render(host, port)}: {explain(failure)}"
         raise click.ClickException(message) from None
-    collector = Collector(worker)
-    REGISTRY.register(collector)
+    collectors: list[Registered] = [Collector(worker)]
+    if path is not None:
+        collectors.append(PoolCollector(path.pool_statistics))
+    for collector in collectors:
+        REGISTRY.register(collector)
     try:
         yield render(host, server.server_port)
     finally:
-        REGISTRY.unregister(collector)
+        for collector in collectors:
+            REGISTRY.unregister(collector)
         server.shutdown()
         server.server_close()
         thread.join()

@@ -253,8 +253,13 @@ class Worker:
             "ports": {"tcp": port, **{path.name: path.port for path in self.paths}},
         }
 
+    @property
+    def admitted(self) -> int:
+        """Connections of the TCP path that are set up."""
+        return len(self._admitted)
+
     def connections(self) -> int:
-        """Return the number of open connections."""
+        """Return the number of open connections, over all paths."""
         return len(self._admitted) + sum(path.connections() for path in self.paths)
 
     def buffered_bytes(self) -> int:
