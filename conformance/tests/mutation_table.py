@@ -26,6 +26,7 @@ import model_worker
 from model_client import FEATURES
 from model_flaws import Flaw
 from model_tls import certificates
+from mutation_known import NEEDS_A_QUICK_MACHINE
 from muxwire_conformance.case import Case, load_cases
 from muxwire_conformance.client_mode.session import CLIENT_EVERY_FRAME, ClientSession
 from muxwire_conformance.patience import Patience
@@ -262,12 +263,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--why", action="store_true", help="print what every case came to")
     parser.add_argument("--write", action="store_true", help="write docs/mutation-matrix.md")
     chosen = parser.parse_args(arguments)
-    if chosen.write:
-        return write([chosen.role] if chosen.role else FLAWS)
     role = chosen.role or "worker"
     for name in chosen.flaws:
         if name not in FLAWS[role]:
             parser.error(f"no such flaw: {name}")
+    if chosen.write:
+        roles = FLAWS if not chosen.role and not chosen.flaws else [role]
+        return write({role: chosen.flaws or list(FLAWS[role]) for role in roles})
     trials, said = try_all(role, chosen.flaws or FLAWS[role])
     lines = table(trials.values(), most=10_000 if chosen.all else KILLERS_SHOWN)
     if chosen.why:
@@ -284,19 +286,26 @@ def tally(trials: Mapping[str, Trial]) -> str:
     return f"{killed} of {len(trials)} flaws are killed"
 
 
-def write(roles: Iterable[str]) -> int:
-    """Try every flaw of these roles and write the page; the others stay as it says."""
+def write(flaws: Mapping[str, Sequence[str]]) -> int:
+    """Try these flaws of each role and write the page; the others stay as it says.
+
+    A flaw that needs a quick machine keeps the killers that the page names if it finds none.
+    """
     import mutation_page  # it reads what this module finds, so it comes second
 
     page = mutation_page.PAGE
     before = mutation_page.read(page.read_text(encoding="utf-8")) if page.exists() else {}
-    found = {role: {name: row.killers for name, row in before[role].items()} for role in before}
-    for role in roles:
-        trials, said = try_all(role, FLAWS[role])
+    found = {
+        role: {name: row.killers for name, row in before.get(role, {}).items()} for role in FLAWS
+    }
+    for role, names in flaws.items():
+        trials, said = try_all(role, names)
         sys.stderr.write(said)
         sys.stdout.write(f"{role}: {tally(trials)}\n")
-        found[role] = {name: tuple(trial.killers) for name, trial in trials.items()}
-    page.write_text(mutation_page.render(found), encoding="utf-8")
+        for name, trial in trials.items():
+            if trial.killers or name not in NEEDS_A_QUICK_MACHINE[role]:
+                found[role][name] = tuple(trial.killers)
+        page.write_text(mutation_page.render(found), encoding="utf-8")
     return 0
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mutation_page
 import mutation_table
 import pytest
 from mutation_known import NEEDS_A_QUICK_MACHINE, NOT_FOR_THE_MODEL, SURVIVORS
@@ -11,7 +12,8 @@ from muxwire_conformance.verdict import Verdict
 
 Trials = tuple[dict[tuple[str, str], Trial], str]
 
-MUTANTS = [("worker", name) for name in FLAWS["worker"]]
+MUTANTS = [(role, name) for role, flaws in FLAWS.items() for name in flaws]
+PAGE = mutation_page.read(mutation_page.PAGE.read_text(encoding="utf-8"))
 
 
 @pytest.fixture(scope="module")
@@ -44,6 +46,8 @@ def test_a_flaw_is_caught(trials: Trials, role: str, name: str) -> None:
         return
     assert trial.reached, f"no case reached the altered guard\n{seen}"
     assert trial.killers, f"{len(trial.outcomes)} cases cite the rule, none fails\n{seen}"
+    said = PAGE[role][name].killers
+    assert set(said) & set(trial.killers), f"the page names others: {said}\n{seen}"
 
 
 @pytest.mark.parametrize(
