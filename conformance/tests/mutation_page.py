@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mutation_known import SURVIVORS
+from mutation_known import NEEDS_A_QUICK_MACHINE, SURVIVORS
 from mutation_table import FLAWS
 from muxwire_conformance.case import load_cases
 
@@ -28,7 +28,7 @@ The suite on trial. A mutant is the model worker (`conformance/tests/model_worke
 client (`conformance/tests/model_client.py`) with one flaw, which breaks one requirement. It is
 judged only by the cases that cite this requirement. A mutant counts as killed when one of them
 fails (for a SHOULD, or where only an error code is wrong: warns) and the altered guard was reached.
-A model without a flaw passes every case of its role.
+A model without a flaw passes every case of its role. A survivor has its reason.
 
 This page is generated: `python conformance/tests/mutation_table.py --write`.
 `conformance/tests/test_mutants.py` repeats the run and compares.
@@ -61,7 +61,8 @@ def _section(role: str, killers: Killers) -> list[str]:
         by = ", ".join(f"`{id}`" for id in sorted(killers.get(flaw.name, ()))) or NOBODY
         lines.append(f"| {flaw.requirement} | `{flaw.name}` | {flaw.what} | {by} |")
     lines += ["", f"### Survivors of the {role}", ""]
-    known = SURVIVORS[role]
+    slow = {name: why for name, why in NEEDS_A_QUICK_MACHINE[role].items() if not killers.get(name)}
+    known = SURVIVORS[role] | {name: f"needs a quick machine; {why}" for name, why in slow.items()}
     lines += [f"- `{name}`: {known[name]}." for name in sorted(known)] or ["None."]
     busy = {id for ids in killers.values() for id in ids}
     library = load_cases(role)
