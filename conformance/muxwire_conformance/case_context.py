@@ -22,6 +22,7 @@ from muxwire_conformance.wire import Frame
 if TYPE_CHECKING:
     from muxwire_conformance.case import Case
     from muxwire_conformance.conversation import Conversation
+    from muxwire_conformance.full_profile import Delivery
     from muxwire_conformance.patience import Patience
     from muxwire_conformance.transcript import Transcript
 
@@ -39,6 +40,7 @@ class CaseContext:
         violations: Always-on rules that received frames broke.
         connections: Every connection of the run, in order.
         bug: What went wrong in the judge itself while it read, or wrote what it must not.
+        delivery: How faulty octets are written, None for in one piece.
         violating: True once the case has picked a bad value: its own side is judged no more.
     """
 
@@ -63,6 +65,7 @@ class CaseContext:
         self.violations: list[Violation] = []
         self.bug: Exception | None = None
         self.violating = False
+        self.delivery: Delivery | None = None
 
     # -- checks ----------------------------------------------------------------------------
 

@@ -33,6 +33,7 @@ from muxwire_conformance.wire import Fault, Frame, Override, Preface
 
 if TYPE_CHECKING:
     from muxwire_conformance.case_context import CaseContext
+    from muxwire_conformance.full_profile import Delivery
     from muxwire_conformance.patience import Patience
 
 JUDGE_SETTINGS: Mapping[str, int] = {
@@ -44,6 +45,9 @@ JUDGE_SETTINGS: Mapping[str, int] = {
     "IDLE_TIMEOUT_MS": 60_000,
 }
 """What the judge announces unless a case says otherwise; a grease setting is always added."""
+
+PIECE_GAP = 0.001
+"""Seconds between pieces that the target should read apart."""
 
 
 class FrameWatcher(Protocol):
@@ -102,6 +106,8 @@ class Conversation:
         self._settings_sent = False
         self._beat: asyncio.TimerHandle | None = None
         self._waiting_since = time.monotonic()
+        self._delivered = False
+        self.set_up = False
         transport.on_bytes = self._on_bytes
         transport.on_end = self._on_end
         transport.on_half_close = lambda: self.transcript.event(HALF_CLOSES, time.monotonic())
@@ -238,15 +244,23 @@ class Conversation:
         self.context.require_twin()
         self._goaway_before = self.goaway
         if self.context.twin_run:
-            self._write(instead_of)
+            self._write(instead_of, apart=True)
         else:
-            self._write(bad, marked=True)
+            self._write(bad, marked=True, apart=True)
 
     def _automatic(self, data: bytes) -> None:
         self._write(data, note="automatic")
 
-    def _write(self, data: bytes, *, marked: bool = False, note: str = "") -> None:
+    def _write(
+        self, data: bytes, *, marked: bool = False, note: str = "", apart: bool = False
+    ) -> None:
         if not data:
+            return
+        delivery = self.context.delivery
+        faulty = apart or (self.context.violating and not note)
+        if delivery is not None and faulty and not self._delivered:
+            self._delivered = True
+            self._deliver(delivery, data, marked=marked)
             return
         now = time.monotonic()
         self.last_sent = now
@@ -254,6 +268,19 @@ class Conversation:
         self._referee_own(data, now, on_purpose=marked)
         self._outgoing.feed(data)
         self.transport.write(data)
+
+    def _deliver(self, delivery: Delivery, data: bytes, *, marked: bool) -> None:
+        """Write faulty octets in pieces, or behind a legal frame."""
+        legal = b""
+        if delivery.kind == "coalesced" and self.set_up and self._outgoing.between_frames:
+            legal = wire.ping(self.context.nonce())
+        now = time.monotonic()
+        self.last_sent = now
+        self.transcript.sent(legal, now, note="in the same write")
+        self.transcript.sent(data, now, marked=marked, note=delivery.kind)
+        self._referee_own(legal + data, now, on_purpose=marked)
+        self._outgoing.feed(legal + data)
+        self.transport.write_apart(delivery.pieces(data, legal), PIECE_GAP)
 
     def _note_sent(
         self, kind: int, subtype: int, flags: int, length: int, request_id: bytes, body: bytes
@@ -267,6 +294,7 @@ class Conversation:
         elif kind == wire.CONTROL and subtype == wire.WINDOW_UPDATE and len(body) == 8:
             self.watcher.credited(request_id, int.from_bytes(body, "big"))
         else:
+            self.set_up = self.set_up or (kind == wire.CONTROL and subtype == wire.SETTINGS_ACK)
             self._sent_frame(kind, subtype, flags, length, request_id)
 
     async def flushed(self) -> bool:

@@ -38,6 +38,7 @@ def rerun_command(case_id: str, *, target: str, seed: int, role: str = "worker")
     if role == "worker":
         option = "--target-cmd" if "{port}" in target else "--target"
         words = ["check", case_id, option, target]
+        words += ["--profile", "full"] if "+" in case_id else []
     elif target == SERVED:
         words = ["serve", case_id, "--once"]
     else:

@@ -19,7 +19,7 @@ import socket
 import struct
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Self
 
@@ -136,6 +136,7 @@ class Transport:
         self._loop = asyncio.get_running_loop()
         self._queue: deque[memoryview] = deque()
         self._queued = 0
+        self._held: deque[bytes] = deque()
         self._writer_armed = False
         self._reader_armed = False
         self._paused = False
@@ -298,7 +299,33 @@ class Transport:
         """Queue octets and hand to the kernel what it takes now."""
         if self._closed or self._half_close_wanted or self.write_error is not None or not data:
             return
+        if self._held:
+            self._held.append(data)
+            return
         self._enqueue(self._encode(data))
+
+    def write_apart(self, pieces: Sequence[bytes], gap: float) -> None:
+        """Write pieces one after the other with a gap, so that the peer reads them apart.
+
+        What is written meanwhile waits behind them.
+
+        Args:
+            pieces: What to write.
+            gap: Seconds between two of them.
+        """
+        self._held.extend(pieces)
+        self._flushed.clear()
+        self._release(gap)
+
+    def _release(self, gap: float) -> None:
+        if not self._held or self._closed or self.write_error is not None:
+            self._held.clear()
+            return
+        self._enqueue(self._encode(self._held.popleft()))
+        if self._held:
+            self._loop.call_later(gap, self._release, gap)
+        else:
+            self._pump()
 
     def _encode(self, data: bytes) -> bytes:
         """Return octets as they travel."""
@@ -362,6 +389,8 @@ class Transport:
                 self._writer_armed = True
             return
         self._disarm_writer()
+        if self._held:
+            return
         self._flushed.set()
         if self._half_close_wanted and not self._half_closed and not self._closed:
             self._half_closed = True

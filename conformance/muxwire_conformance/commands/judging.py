@@ -16,6 +16,7 @@ from muxwire_conformance.check import Request
 from muxwire_conformance.commands import options
 from muxwire_conformance.commands.listing import print_list
 from muxwire_conformance.explain import PROGRAM
+from muxwire_conformance.full_profile import variants
 from muxwire_conformance.lastfailed import LastFailed, cache_path, last_failed
 from muxwire_conformance.report.outputs import Files
 from muxwire_conformance.session import Options
@@ -48,6 +49,8 @@ def judge(
         BaselineError: the baseline is malformed.
     """
     library = {id: one for id, one in load_cases(role).items() if only(one)}
+    if arguments.profile == "full":
+        library |= {one.id: one for one in variants(library.values())}
     cases = options.selected(arguments, library)
     if arguments.lf:
         cases = _failed_before(arguments, cases, targets)
@@ -77,7 +80,8 @@ def judge(
 
 def _known_ids() -> set[str]:
     # One baseline may serve for both roles.
-    return {id for role in PACKAGES for id in load_cases(role)}
+    cases = [one for role in PACKAGES for one in load_cases(role).values()]
+    return {one.id for one in (*cases, *variants(cases))}
 
 
 def _failed_before(

@@ -99,6 +99,12 @@ def add_run(parser: argparse.ArgumentParser) -> None:
         help="run each failure again so often, alone, to tell FAIL from FLAKY"
         " (default: %(default)s)",
     )
+    group.add_argument(
+        "--profile",
+        choices=("default", "full"),
+        default="default",
+        help="full: every decoder case of a worker also cut at each octet, joined, and dribbled",
+    )
     group.add_argument("--seed", type=seed, default=None, help="seed of ids and payloads")
     group.add_argument("--strict", action="store_true", help="warnings make the exit code 1")
     group.add_argument("-x", dest="stop", action="store_true", help="stop at the first failure")
