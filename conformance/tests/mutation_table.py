@@ -173,6 +173,12 @@ async def try_model(role: str, name: str, most_time: float = 120.0) -> Trial:
     cases = citing(role, name) if name else list(load_cases(role).values())
     options = Options(seed=1, max_time=most_time)
     results, reached, refused = await _JUDGES[role](name, cases, options)
+    late = {one.id for one in results if one.verdict is Verdict.INCONCLUSIVE}
+    if late and not name:  # a judge that was late among many is asked once more, alone
+        again, *_same = await _JUDGES[role](
+            name, [one for one in cases if one.id in late], Options(seed=1, jobs=1)
+        )
+        results = [one for one in results if one.id not in late] + again
     wanted = {one.id for one in cases}
     if name:
         wanted.add(f"{FLAWS[role][name].requirement}/{_EVERY_FRAME[role]}")
