@@ -47,9 +47,14 @@ def test_what_is_said_for_people() -> None:
     with subprocess.Popen(
         [*command, "--conformance", "--callhome", "127.0.0.1:0"], stdout=subprocess.PIPE, text=True
     ) as process:
-        assert first_line(process).startswith("listening on 127.0.0.1:")
-        assert first_line(process).startswith("call-home on http://127.0.0.1:")
-        process.terminate()
+        try:
+            first = first_line(process)
+            process.terminate()
+            rest, _ = process.communicate(timeout=LIMIT)
+            assert (first + rest).startswith("listening on 127.0.0.1:")
+            assert "call-home on http://127.0.0.1:" in first + rest
+        finally:
+            process.kill()
 
 
 def test_nobody_there() -> None:

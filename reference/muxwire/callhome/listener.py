@@ -11,6 +11,7 @@ import hmac
 from collections.abc import Callable
 
 from muxwire._generated.registries import ErrorCode
+from muxwire.callhome.acceptor import Acceptor
 from muxwire.core.callhome import RouterEnd, RouterStream
 from muxwire.core.events import ConnectionEnded, Event
 from muxwire.tcp.pump import Pump
@@ -30,8 +31,7 @@ class Listener:
     def __init__(self, on_event: Callable[[Event], None], idle_timeout_ms: int = 0) -> None:
         self._on_event = on_event
         self._idle_timeout_ms = idle_timeout_ms
-        self._loop = asyncio.get_running_loop()
-        self._server: asyncio.Server | None = None
+        self._acceptor = Acceptor(self._accept)
         self._streams: dict[bytes, RouterStream] = {}
         self._connections: set[_Accepted] = set()
         self._none_left = asyncio.Event()
@@ -43,14 +43,12 @@ class Listener:
         Raises:
             OSError: the address cannot be listened on.
         """
-        self._server = await self._loop.create_server(self._accept, host, port, backlog=1_024)
+        await self._acceptor.listen(host, port)
 
     @property
     def address(self) -> tuple[str, int]:
         """The host and port listened on."""
-        assert self._server is not None
-        name = self._server.sockets[0].getsockname()
-        return str(name[0]), int(name[1])
+        return self._acceptor.names[0]
 
     @property
     def connections(self) -> int:
@@ -67,8 +65,7 @@ class Listener:
 
     async def close(self) -> None:
         """Close every connection and return when all are gone."""
-        if self._server is not None:
-            self._server.close()
+        self._acceptor.close()
         for connection in [*self._connections]:
             connection.close()
         try:

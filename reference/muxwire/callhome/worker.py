@@ -14,6 +14,7 @@ from dataclasses import replace
 
 from muxwire import conformance_subjects
 from muxwire._generated import http
+from muxwire.callhome.acceptor import Acceptor
 from muxwire.callhome.delivery import Delivery
 from muxwire.callhome.descriptors import for_http, for_pool
 from muxwire.callhome.dialled import Dialled, dial
@@ -79,7 +80,7 @@ class CallHomePath:
         self._places: set[bytes] = set()  # ids of requests that are not over
         self._deliveries: dict[Running, Delivery] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self._server: asyncio.Server | None = None
+        self._acceptor: Acceptor | None = None
         self._dialled: set[Dialled] = set()
 
     async def start(self, host: str = "127.0.0.1", port: int = 0) -> None:
@@ -88,24 +89,23 @@ class CallHomePath:
         Raises:
             OSError: the address cannot be listened on.
         """
-        loop = asyncio.get_running_loop()
         self.pool: Pool[Dialled] = Pool(self._dial, self._pool_config)
         self._runner = Runner(self._worker.tasks, self._ended, lambda: None)
         self._http = server(self, self._root)
-        self._server = await loop.create_server(self._http, host, port, backlog=1_024)
+        self._acceptor = Acceptor(self._http)
+        await self._acceptor.listen(host, port)
         self._worker.paths.append(self)
 
     @property
     def addresses(self) -> list[str]:
         """The addresses listened on, as `host:port`."""
-        sockets = self._server.sockets if self._server is not None else ()
-        return [render(*sock.getsockname()[:2]) for sock in sockets]
+        return [] if self._acceptor is None else [render(*name) for name in self._acceptor.names]
 
     @property
     def port(self) -> int:
         """The port listened on."""
-        sockets = self._server.sockets if self._server is not None else ()
-        return int(sockets[0].getsockname()[1]) if sockets else 0
+        names = [] if self._acceptor is None else self._acceptor.names
+        return names[0][1] if names else 0
 
     async def drain(self, grace: float) -> None:
         """Answer DRAINING, let what runs end within `grace` seconds, close (P0-020)."""
@@ -116,8 +116,8 @@ class CallHomePath:
             for delivery in [*self._deliveries.values()]:
                 delivery.shut_down()
             await self._over_within(self.config.linger)
-        if self._server is not None:
-            self._server.close()
+        if self._acceptor is not None:
+            self._acceptor.close()
         await self._http.shutdown(0.0)
         for task in [*self._tasks]:
             task.cancel()
@@ -221,7 +221,7 @@ class CallHomePath:
 
     def pool_statistics(self) -> dict[str, TargetStatistics]:
         """Return what the pool has counted, by address of a router; nothing before the start."""
-        return {} if self._server is None else self.pool.statistics()
+        return {} if self._acceptor is None else self.pool.statistics()
 
     # -- what the conformance subjects ask
 
