@@ -276,7 +276,8 @@ def mortal_worker(report: Path, results: int) -> Iterator[str]:
 
         def watch() -> None:
             while not over.wait(0.01):
-                if report.exists() and report.read_text().count('"verdict"') >= results:
+                text = report.read_text() if report.exists() else ""
+                if '"results"' in text and text.count('"verdict"') >= results:
                     process.kill()
                     return
 
