@@ -98,6 +98,10 @@ def explain(result: Result, *, target: str, seed: int, verbose: bool = False) ->
     if result.ran or result.verdict is Verdict.INCONCLUSIVE:
         again = result.rerun or result.id
         command = rerun_command(again, target=target, seed=seed, role=result.role)
+        if result.role == "worker" and result.transcripts:
+            words = [*invocation(), "replay", "REPORT.json", "--case", result.id]
+            lines += ["  say the same octets again (the report is of --json)"]
+            lines += [f"    {shlex.join(words)}"]
         lines += ["  run it again", f"    {command}"]
     return lines
 

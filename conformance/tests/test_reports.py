@@ -111,6 +111,7 @@ def test_an_explanation_has_everything() -> None:
     assert "judge" in marked[0]
     assert any("^^ FRM-002 PROTOCOL_ERROR" in line for line in lines)
     assert lines[-1].endswith(" check FRM-002/bad-marker --target 127.0.0.1:1 --seed 7 -v")
+    assert lines[-3].endswith(" replay REPORT.json --case FRM-002/bad-marker")
     assert max(len(line) for line in lines) < 140
 
 
