@@ -269,6 +269,7 @@ class Connection {
     this.peer = Object.fromEntries(SETTING_TABLE.map(([, name, , assumed]) => [name, assumed]));
     this.requests = new Map(); // by id: those whose OPEN is written and whose terminal is missing
     this.uncovered = new Set(); // closed by a GOAWAY; one DRAINING may follow (RID-004)
+    this.creditDue = new Set(); // requests whose limit may have to be announced
     this.turns = []; // requests with something to send, in turn
     this.input = [];
     this.inputSize = 0;
@@ -318,6 +319,7 @@ class Connection {
     this.socket.write(octets, () => {
       this.unwritten -= octets.length;
       this.progress = this.spoke = now();
+      this.grant();
       this.pump();
     });
     if (this.unwritten > UNSENT + CONTROL_BUFFER) this.abort('DOS-002');
@@ -425,24 +427,29 @@ class Connection {
   consumed(request, cost) {
     this.held -= cost;
     request.returned += cost;
-    const window = this.settings.INITIAL_STREAM_WINDOW;
-    const limit = request.returned + window;
-    const granting = request.state === 'OPEN' || request.state === 'HALF';
-    if (granting && limit - request.recvLimit >= window / 4) { // FLW-012
-      request.recvLimit = limit;
-      this.control(CONTROL, WINDOW_UPDATE, request.id, numbers([limit, 8]));
-    }
+    this.creditDue.add(request);
     this.grant();
   }
 
+  // Announce the limits that have grown by a quarter of their window (FLW-012). While the peer does
+  // not read they stay as they are, since it cannot know better ones (FLW-002).
   grant() {
-    const window = this.settings.CONNECTION_WINDOW;
-    const held = Math.min(this.held, Math.floor(window / 2)); // FLW-009
-    const limit = this.received - held + window;
-    if (!this.over && limit - this.recvLimit >= window / 4) {
-      this.recvLimit = limit;
-      this.control(CONTROL, WINDOW_UPDATE, ALL_ZERO, numbers([limit, 8]));
+    if (this.over || this.unwritten >= UNSENT) return;
+    const { CONNECTION_WINDOW, INITIAL_STREAM_WINDOW } = this.settings;
+    const held = Math.min(this.held, Math.floor(CONNECTION_WINDOW / 2)); // FLW-009
+    this.raise(this, ALL_ZERO, this.received - held + CONNECTION_WINDOW, CONNECTION_WINDOW);
+    for (const request of this.creditDue) {
+      if (request.state !== 'OPEN' && request.state !== 'HALF') continue;
+      const limit = request.returned + INITIAL_STREAM_WINDOW;
+      this.raise(request, request.id, limit, INITIAL_STREAM_WINDOW);
     }
+    this.creditDue.clear();
+  }
+
+  raise(target, id, limit, window) {
+    if (limit - target.recvLimit < window / 4) return;
+    target.recvLimit = limit;
+    this.control(CONTROL, WINDOW_UPDATE, id, numbers([limit, 8]));
   }
 
   // --- input
