@@ -88,7 +88,7 @@ def test_a_forbidden_import_breaks_its_contract(
     ("package", "allowed"),
     [
         ("muxwire_spec", {"construct"}),
-        ("muxwire", {"click", "prometheus_client", "uvloop"}),
+        ("muxwire", {"aiohttp", "click", "prometheus_client", "uvloop", "yarl"}),
         ("muxwire_conformance", {"construct", "muxwire_spec", "pytest"}),
     ],
 )
@@ -96,6 +96,14 @@ def test_a_package_imports_only_what_is_listed(package: str, allowed: set[str]) 
     graph = grimp.build_graph(package, include_external_packages=True, cache_dir=None)
     outside = {module.partition(".")[0] for module in graph.modules} - {package}
     assert outside - sys.stdlib_module_names <= allowed
+
+
+def test_only_the_call_home_path_imports_aiohttp() -> None:
+    graph = grimp.build_graph("muxwire", include_external_packages=True, cache_dir=None)
+    for name in ("aiohttp", "yarl"):
+        users = graph.find_modules_that_directly_import(name)
+        assert users
+        assert {".".join(user.split(".")[:2]) for user in users} == {"muxwire.callhome"}
 
 
 def test_only_the_pytest_plugin_imports_pytest() -> None:
