@@ -40,7 +40,7 @@ def cited(place: str) -> set[str]:
 
 def test_every_rule_has_a_party_that_the_reference_plays() -> None:
     parties = {party for item in REQUIREMENTS.values() for party in item["parties"]}
-    assert parties == {"worker", "client", "endpoint", "sender", "receiver"}
+    assert parties == {"worker", "client", "router", "endpoint", "sender", "receiver"}
 
 
 @pytest.mark.parametrize("place", list(PLACES))

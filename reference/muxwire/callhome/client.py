@@ -1,52 +1,39 @@
 """The client of the call-home path: POSTs requests and listens for their responses.
 
-Rules of this file: a journey is one attempt, from the POST to the last word.  Which worker takes
-it, and whether another attempt follows, is decided as on the TCP path.  A worker whose HTTP port
+Rules of this file: which worker takes a request, and whether another attempt follows, is decided
+as on the TCP path.  A worker whose HTTP port
 cannot be reached rests for a while (REC-004).
 """
 
 from __future__ import annotations
 
 import asyncio
-import os
-import urllib.parse
 from collections import deque
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator
 from contextlib import suppress
-from math import inf
 
-from muxwire._generated.registries import WCH_MAX_MESSAGE_SIZE, ErrorCode
-from muxwire.callhome.fields import address, write
+from muxwire._generated.registries import ErrorCode
+from muxwire.callhome.fields import address
+from muxwire.callhome.journey import Journey, Target
 from muxwire.callhome.listener import Listener
-from muxwire.callhome.post import open_session, post
-from muxwire.core.callhome import RouterStream
+from muxwire.callhome.post import open_session
 from muxwire.core.callhome.connection import check_idle_timeout
 from muxwire.core.config import Config
 from muxwire.core.events import (
     Event,
-    MessageReceived,
-    ResponseFailed,
-    ResponseFinished,
-    ResponseHeaders,
 )
 from muxwire.core.metadata import open_metadata
-from muxwire.core.recovery import Backoff
 from muxwire.errors import (
     ConnectError,
     ConnectionClosed,
     InvalidArgument,
     LocalProtocolError,
-    MessageTooLarge,
-    RequestClosed,
 )
 from muxwire.tcp.address import explain, parse, render
 from muxwire.tcp.caller import Caller, Headers
 from muxwire.tcp.client import CLOSE_WAIT
 from muxwire.tcp.flight import Flight
-from muxwire.tcp.link import request_failed
-from muxwire.tcp.stream import RequestSink, Sink
-
-ROOT = "/v1/rpc"
+from muxwire.tcp.stream import RequestSink
 
 
 def connect(
@@ -138,7 +125,7 @@ class Client(Caller):
         self.home = ""
         self.journeys: dict[bytes, Journey] = {}
         self._wait = wait
-        self._targets = [_Target(self, target) for target in targets]
+        self._targets = [Target(self, target) for target in targets]
         self._names = frozenset(target.target for target in self._targets)
         self._waiting: deque[Flight] = deque()
         self._wake: asyncio.TimerHandle | None = None
@@ -282,7 +269,7 @@ class Client(Caller):
             flight.cancel_timer()
             self._depart(flight)
 
-    def _begin(self, flight: Flight, target: _Target) -> None:
+    def _begin(self, flight: Flight, target: Target) -> None:
         try:
             flight.begin(target)
         except LocalProtocolError as error:
@@ -296,7 +283,7 @@ class Client(Caller):
         self.forget(flight)
         flight.fail_with(None, f"no worker could be reached for {self._wait:g} s")
 
-    def _pick(self, flight: Flight) -> _Target | None:
+    def _pick(self, flight: Flight) -> Target | None:
         """Return the worker with the fewest open requests, another one if possible (REC-008)."""
         now = self.now()
         alone = self.knows_no_other(flight.not_found)
@@ -317,235 +304,6 @@ class Client(Caller):
         if journey is not None:
             journey.on_event(event)
             journey.arm()
-
-
-class _Target:
-    """One worker, as a flight sees it.
-
-    Attributes:
-        target: Its HTTP address.
-        open_requests: Attempts that are not over.
-        resting_until: When it may be tried again.
-    """
-
-    def __init__(self, client: Client, target: str) -> None:
-        self.target = target
-        self.open_requests = 0
-        self.resting_until = -inf
-        self._client = client
-        self._prefix = _prefix(target)
-        self._backoff = Backoff(client.uniform)
-        self._posts: set[asyncio.Task[None]] = set()
-
-    def open(
-        self,
-        sink: Sink,
-        subject: bytes,
-        data: bytes | None,
-        *,
-        end: bool,  # noqa: ARG002 - the client has seen to it
-        headers: Sequence[tuple[bytes, bytes]],
-        timeout_ms: int,
-        idempotent: bool,  # noqa: ARG002 - it concerns the router only
-        awaiting: bool,  # noqa: ARG002 - there is no credit
-    ) -> bytes:
-        """Start an attempt and return its id.
-
-        Raises:
-            InvalidArgument: subject or headers are not allowed.
-            MessageTooLarge: no worker takes a message of this size.
-        """
-        client = self._client
-        body = data or b""
-        open_metadata(timeout_ms, 0, subject, headers)
-        if len(body) > WCH_MAX_MESSAGE_SIZE:
-            raise MessageTooLarge(f"a message has {WCH_MAX_MESSAGE_SIZE} octets at most")
-        stream_id, token = client.fresh_id(), os.urandom(16)  # P0-018
-        fields = write(client.home, stream_id, token, timeout_ms, headers)
-        deadline = client.now() + timeout_ms / 1000 if timeout_ms else None
-        stream = RouterStream(stream_id, token, deadline)
-        journey = Journey(client, self, stream, sink)
-        client.journeys[stream_id] = journey
-        client.listener.expect(stream)
-        self.open_requests += 1
-        url = self._prefix + urllib.parse.quote(subject.decode(), safe="")
-        task = asyncio.get_running_loop().create_task(self._post(url, fields, body, journey))
-        self._posts.add(task)
-        task.add_done_callback(self._posts.discard)
-        journey.post = task
-        journey.arm()
-        return stream_id
-
-    async def _post(
-        self, url: str, fields: list[tuple[str, str]], body: bytes, journey: Journey
-    ) -> None:
-        client = self._client
-        try:
-            answered = await post(client.session, url, fields, body, journey.stream, client.now)
-        except asyncio.CancelledError:
-            journey.stream.unclear("the POST was given up")
-            raise
-        finally:
-            journey.settle()
-        if answered:
-            self._backoff.reset()
-        elif journey.unsent:
-            self.resting_until = client.now() + self._backoff.next()
-
-    def send(self, request_id: bytes, data: bytes, *, end: bool) -> bool:  # noqa: ARG002
-        """Refuse a further message."""
-        raise RequestClosed("a request over call-home has exactly one message (P0-001)")
-
-    def end(self, request_id: bytes) -> None:
-        """Do nothing: the one message was the end."""
-
-    def stop(self, request_id: bytes, reason: int) -> None:
-        """Ask the worker to end the attempt early and well."""
-        if journey := self._client.journeys.get(request_id):
-            journey.stop(reason)
-
-    def kill(self, request_id: bytes, reason: int) -> None:
-        """Abandon the attempt."""
-        if journey := self._client.journeys.get(request_id):
-            journey.kill(reason)
-
-    def consumed(self, request_id: bytes, cost: int) -> None:
-        """Go on reading if the caller had kept the worker waiting (P0-014)."""
-        if journey := self._client.journeys.get(request_id):
-            journey.consumed(cost)
-
-    def awaiting(self, request_id: bytes, waiting: bool) -> None:
-        """Do nothing: there is no credit."""
-
-    def begun(self, request_id: bytes) -> bool:
-        """Return whether an octet of the POST has been handed over."""
-        journey = self._client.journeys.get(request_id)
-        return journey is None or journey.stream.begun
-
-    def unsent(self, request_id: bytes) -> int | None:
-        """Return 0: the one message is with the HTTP library."""
-        return 0 if request_id in self._client.journeys else None
-
-    async def close(self) -> None:
-        """Give up the POSTs that nobody waits for."""
-        for task in [*self._posts]:
-            task.cancel()
-        await asyncio.gather(*self._posts, return_exceptions=True)
-
-
-class Journey:
-    """One attempt: a POST, and the response that comes home.
-
-    Attributes:
-        stream: The response.
-        over: Done when the caller has had its last event.
-        unsent: It ended before an octet was handed over.
-    """
-
-    def __init__(self, client: Client, target: _Target, stream: RouterStream, sink: Sink) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._client = client
-        self._target = target
-        self._sink = sink
-        self._timer: asyncio.TimerHandle | None = None
-        self.stream = stream
-        self.over: asyncio.Future[None] = self._loop.create_future()
-        self.post: asyncio.Task[None] | None = None
-        self.unsent = False
-
-    def settle(self) -> None:
-        """Carry out what the stream has to say."""
-        for event in self.stream.events():
-            self.on_event(event)
-        if self.unsent and self.post is not None and self.post is not asyncio.current_task():
-            self.post.cancel()  # nothing is to leave any more
-        self.arm()
-
-    def on_event(self, event: Event) -> None:
-        """Give an event to the caller."""
-        match event:
-            case MessageReceived():
-                self._sink.on_message(event.data, event.cost)
-                if event.ended:
-                    self._end()
-                    self._sink.on_end([])
-            case ResponseHeaders():
-                self._sink.on_headers(event.headers)
-            case ResponseFinished():
-                self._end()
-                self._sink.on_end(event.trailers)
-            case ResponseFailed():
-                self.unsent = not event.outcome
-                self._end()
-                self._sink.on_failed(request_failed(event))
-
-    def stop(self, reason: int) -> None:
-        """Ask the worker to end early and well."""
-        self.stream.stop(reason)
-        self.settle()
-
-    def kill(self, reason: int) -> None:
-        """Abandon the attempt."""
-        self.stream.kill(reason, self._loop.time())
-        self.settle()
-
-    def consumed(self, cost: int) -> None:
-        """Take that the caller has taken a message."""
-        self.stream.consumed(cost, self._loop.time())
-
-    def give_up(self) -> None:
-        """Forget the token, which was only remembered: the listener is closed."""
-        if self._timer is not None:
-            self._timer.cancel()
-        self._forget()
-
-    def arm(self) -> None:
-        """Arm the one timer of the stream, or forget a stream that is over."""
-        if self.stream.forgotten and self.over.done():
-            self._forget()
-            return
-        when = self.stream.next_timeout()
-        if self._timer is not None:
-            if self._timer.when() == when:
-                return
-            self._timer.cancel()
-            self._timer = None
-        if when < inf:
-            self._timer = self._loop.call_at(when, self._due)
-
-    def _due(self) -> None:
-        self._timer = None
-        self.stream.handle_timeout(self._loop.time())
-        self.settle()
-
-    def _end(self) -> None:
-        if not self.over.done():
-            self.over.set_result(None)
-            self._target.open_requests -= 1
-
-    def _forget(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        self._client.listener.forget(self.stream)
-        self._client.journeys.pop(self.stream.request_id, None)
-
-
-def _prefix(target: str) -> str:
-    """Return the address in front of a subject.
-
-    Raises:
-        InvalidArgument: it is not `http://host:port`, with or without a path.
-    """
-    parts = urllib.parse.urlsplit(target)
-    try:
-        valid = parts.scheme == "http" and parts.hostname and (parts.port or 80)
-    except ValueError:
-        valid = None
-    if not valid or parts.query or parts.fragment or parts.username is not None:
-        raise InvalidArgument(f"{target!r} is not http://host:port")
-    root = parts.path.rstrip("/") or ROOT
-    return f"http://{parts.netloc}{root}/"
 
 
 def _advertised(listening: tuple[str, int], advertise: str | None) -> str:
