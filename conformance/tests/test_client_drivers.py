@@ -13,23 +13,25 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 NODE = "docs/examples/driver-node/driver.mjs {host} {port}"
+BASELINE = "docs/examples/driver-node/baseline.toml"
 LIMIT = 300
 
 
 @pytest.mark.parametrize("name", ["muxwire", "node"])
 def test_everything_that_applies_passes(name: str, tmp_path: Path) -> None:
-    command = f"{sys.executable} -m muxwire driver {{host}} {{port}}"
+    command, baseline = f"{sys.executable} -m muxwire driver {{host}} {{port}}", []
     if name == "node":
         node = shutil.which("node")
         if node is None:
             message = "node is missing; the example driver in Node was not judged"
             pytest.fail(message) if os.environ.get("CI") else pytest.skip(message)
-        command = f"{node} {NODE}"
+        command, baseline = f"{node} {NODE}", ["--baseline", BASELINE]
     report = tmp_path / "report.json"
     done = subprocess.run(
         [
             *(sys.executable, "-m", "muxwire_conformance", "check-client"),
             *("--client-cmd", command, "--json", str(report), "--no-color"),
+            *baseline,
         ],
         cwd=ROOT,
         capture_output=True,
