@@ -7,9 +7,10 @@ import json
 
 import muxwire
 import pytest
-from callhome_harness import home, limited
+from callhome_harness import home, limited, serving
 from io_harness import drained, until
 from muxwire._generated.registries import ErrorCode
+from muxwire.callhome import connect
 from muxwire.errors import Outcome
 
 pytestmark = pytest.mark.usefixtures("each_loop")
@@ -120,3 +121,12 @@ async def test_nobody_reads() -> None:
         messages, error = await drained(stream)
         assert error is None
         assert len(messages) == 29_999
+
+
+async def test_ipv6() -> None:
+    async with (
+        serving(conformance=True, host="::1") as (path, _),
+        connect(f"http://{path.addresses[0]}", listen="[::1]:0", recover=False) as client,
+    ):
+        assert client.home.startswith("[::1]:")
+        assert await client.call("conformance.echo", b"hi") == b"hi"
