@@ -352,6 +352,6 @@ def _reset(transport: asyncio.Transport) -> None:
     """Close with a TCP reset."""
     sock = transport.get_extra_info("socket")
     if sock is not None:
-        with suppress(OSError):
+        with suppress(OSError, ValueError):  # uvloop has closed it: its descriptor is -1
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     transport.abort()
