@@ -9,6 +9,7 @@ Rules of this file:
   the target is alive and still the same process.
 * When the target is gone, what is left is INCONCLUSIVE and says during which case it went.
 * A case for which the judge itself was too late is run once more, alone at the end.
+* A case that came to nothing while the judge itself was starved is run once more, alone.
 * A failure is confirmed by running the case again, alone; see ``confirm``.
 * Everything has an end: each case, and the whole run.
 """
@@ -51,6 +52,8 @@ from muxwire_conformance.verdict import (
 EVERY_FRAME = "every-frame"
 _SAY_SO = (Verdict.FAIL, Verdict.XFAIL)
 LIVENESS_TIME = 5.0
+STARVED = 2.0
+"""With so many seconds of slack the machine is too busy to believe that a case could not run."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -219,18 +222,36 @@ class Session:
                 expected = self.options.revise(result).verdict is Verdict.XFAIL
                 self._stopping = self._stopping or (self.options.stop_at_first and not expected)
                 continue
+            starved = self.patience.slack > STARVED and not alone
+            if result.verdict is Verdict.INCONCLUSIVE and starved and self.options.confirm:
+                self._doubtful.append((one, result))
+                continue
             if result.verdict is Verdict.FAIL and self.options.confirm:
                 result = await self._confirm(one, result, alone=True)
             self._report(one, result)
 
     async def _confirm(self, one: Case, first: Result, *, alone: bool) -> Result:
         """Run a case that failed again, as often as was asked for and time allows."""
+        if first.verdict is Verdict.INCONCLUSIVE:
+            return await self._once_more(one, first)
         again: list[Result] = []
         while len(again) < self.options.confirm and self._may_confirm() and not self.gone:
             started = time.monotonic()
             again.append(await self._judge(one))
             self._spent_confirming += time.monotonic() - started
         return settle(first, again, alone=alone)
+
+    async def _once_more(self, one: Case, first: Result) -> Result:
+        """Run a case alone that did not get to its point while the judge was starved."""
+        if self.gone or not self._may_confirm():
+            return first
+        twin = self._outcomes.get(one.twin) if isinstance(one.twin, str) else None
+        if isinstance(one.twin, str) and twin is not None and twin.done():
+            del self._outcomes[one.twin]
+        started = time.monotonic()
+        result = await self._judge(one)
+        self._spent_confirming += time.monotonic() - started
+        return result
 
     def _may_confirm(self) -> bool:
         judging = time.monotonic() - self._began - self._spent_confirming

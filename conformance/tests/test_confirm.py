@@ -124,3 +124,22 @@ def test_a_run_that_is_over_reports_failures_without_confirmation() -> None:
     results, summary = run(make_case(fails_then_hangs), confirm=2, max_time=0.5)
     assert [one.verdict for one in results.values()] == [Verdict.FAIL]
     assert summary.inconclusive == 0
+
+
+@pytest.mark.parametrize(("delay", "runs"), [(0.0, 1), (1.0, 2)])
+def test_a_case_that_came_to_nothing_is_run_again_if_the_judge_was_starved(
+    delay: float, runs: int
+) -> None:
+    tried = []
+
+    async def starves(ctx: Context) -> None:
+        tried.append(ctx.twin_run)
+        if len(tried) == 1:
+            ctx.patience.record(delay)
+            ctx.unprepared("a machine with time")
+        ctx.emit("one")
+
+    results, _summary = run(make_case(starves), confirm=2)
+    assert len(tried) == runs
+    expected = Verdict.PASS if runs == 2 else Verdict.INCONCLUSIVE
+    assert [one.verdict for one in results.values()] == [expected]
