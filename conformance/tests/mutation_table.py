@@ -234,12 +234,16 @@ def try_all(role: str, names: Iterable[str]) -> tuple[dict[str, Trial], str]:
     # Cases that mostly wait go first and last, beside the ones that work.
     flawed.sort(key=lambda name: not any(one.timed for one in citing(role, name)))
     batches = [flawed[start::PROCESSES] for start in range(PROCESSES)]
-    if "" in wanted:
-        batches.insert(0, [""])
     batches = [batch for batch in batches if batch]
+    sound = [[""]] if "" in wanted else []
     context = multiprocessing.get_context("spawn")
+    answers = []
     with ProcessPoolExecutor(PROCESSES, mp_context=context) as pool:
-        answers = list(pool.map(_try_in_process, [role] * len(batches), batches))
+        if role == "client":  # it shares its loop with the judge: let no other run beside it
+            answers += pool.map(_try_in_process, [role] * len(sound), sound)
+            sound = []
+        batches = sound + batches
+        answers += pool.map(_try_in_process, [role] * len(batches), batches)
     trials = {trial.flaw: trial for found, _said in answers for trial in found}
     for name in wanted:
         trials.setdefault(name, Trial(role=role, flaw=name, outcomes={}, reached=False))
