@@ -56,6 +56,7 @@ class Listener:
         self.waiting: deque[Link] = deque()
         self._activity = asyncio.Event()
         self._open = True
+        context.bench.listeners.append(self)
         asyncio.get_running_loop().add_reader(self._sock.fileno(), self._accept)
 
     def _accept(self) -> None:
@@ -136,6 +137,7 @@ class Bench:
         self.launcher = launcher
         self.driver: Driver | None = None
         self.listener: Listener | None = None
+        self.listeners: list[Listener] = []
         self.members: dict[str, object] = {}
         self.serial = 0
 
@@ -162,9 +164,9 @@ class Bench:
     async def abandon(self) -> None:
         """End everything at once."""
         await self.end_driver()
-        if self.listener is not None:
-            self.listener.close()
-            self.listener = None
+        for listener in self.listeners:
+            listener.close()
+        self.listener = None
 
 
 class Call:
