@@ -26,6 +26,7 @@ from muxwire.core import (
     ConnectionEnded,
     Event,
     GoawayReceived,
+    GoawaySent,
     HandlerCancelled,
     HandshakeDone,
     MessageReceived,
@@ -506,7 +507,7 @@ class Caller:
             case HandshakeDone():
                 assert not self.ready
                 self.ready = True
-            case GoawayReceived():
+            case GoawayReceived() | GoawaySent():
                 pass
             case ConnectionEnded():
                 self.ended = event
@@ -672,7 +673,7 @@ class Server:
     def hear(self, event: Event) -> None:
         assert self.ended is None, f"{event} after the last event"
         match event:
-            case HandshakeDone() | GoawayReceived():
+            case HandshakeDone() | GoawayReceived() | GoawaySent():
                 pass
             case ConnectionEnded():
                 self.ended = event

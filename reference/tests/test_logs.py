@@ -94,7 +94,7 @@ async def test_a_goaway_of_the_peer_is_a_line_of_its_own(log: pytest.LogCaptureF
 
 
 @pytest.mark.usefixtures("each_loop")
-async def test_a_drain_is_one_line_on_each_side_and_one_for_its_goaway(
+async def test_a_drain_is_one_line_for_each_end_and_one_for_its_goaway(
     log: pytest.LogCaptureFixture,
 ) -> None:
     async with connected({"forever": forever}) as (client, worker):
@@ -103,7 +103,9 @@ async def test_a_drain_is_one_line_on_each_side_and_one_for_its_goaway(
     entries = [(entry["event"], entry["code"], entry["by_peer"]) for entry in fields(log)
                if entry["event"] == "connection ended"]  # fmt: skip
     assert sorted(entries) == [("connection ended", 0, False), ("connection ended", 0, True)]
-    assert [entry["code"] for entry in fields(log) if entry["event"] == "GOAWAY received"] == [0]
+    for event in ("GOAWAY sent", "GOAWAY received"):
+        (entry,) = [entry for entry in fields(log) if entry["event"] == event]
+        assert (entry["code"], entry["last_ordinal"], entry["grace_ms"]) == (0, 0, 30_000)
 
 
 @pytest.mark.usefixtures("each_loop")

@@ -289,7 +289,7 @@ class ClientConnection(Connection[ClientRequest]):
         if self._closing.action or self._left or self._ending:
             return
         self._left = True
-        self._scheduler.control(codec.encode_goaway(ErrorCode.NO_ERROR, 0, 0, b""))
+        self._announce(0, "")
         for request in self._unwritten():
             self._withdraw(request, int(ErrorCode.CANCELLED), "the client closes")
 

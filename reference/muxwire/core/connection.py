@@ -19,12 +19,17 @@ from muxwire._generated.machines import (
     IN_CLIENT_WINDOW_UPDATE,
     IN_WINDOW_UPDATE,
 )
-from muxwire._generated.registries import BATCH_SIZE, CONTROL_BUFFER, MAX_ERROR_MESSAGE
+from muxwire._generated.registries import (
+    BATCH_SIZE,
+    CONTROL_BUFFER,
+    MAX_ERROR_MESSAGE,
+    ErrorCode,
+)
 from muxwire.core.budgets import Budgets
 from muxwire.core.closing import CloseAction, Closing
 from muxwire.core.config import Config
 from muxwire.core.counters import Counters
-from muxwire.core.events import ConnectionEnded, Event, HandshakeDone, Writable
+from muxwire.core.events import ConnectionEnded, Event, GoawaySent, HandshakeDone, Writable
 from muxwire.core.flow import ReceiveCredit, SendCredit, check_limit
 from muxwire.core.handshake import Handshake
 from muxwire.core.heartbeat import Heartbeat
@@ -573,6 +578,14 @@ class Connection(ABC, Generic[R]):
         text = message.encode()[:MAX_ERROR_MESSAGE]
         self._scheduler.control(codec.encode_goaway(violation.code, self._last_ordinal(), 0, text))
         self._end(violation.code, CloseAction.LINGER, violation.requirement, message)
+
+    def _announce(self, grace_ms: int, message: str) -> None:
+        """Queue the GOAWAY of an orderly end (CLS-003, CLS-009)."""
+        code, last = ErrorCode.NO_ERROR, self._last_ordinal()
+        self._scheduler.control(codec.encode_goaway(code, last, grace_ms, message.encode()))
+        self._events.append(
+            GoawaySent(code=code, last_ordinal=last, grace_ms=grace_ms, message=message)
+        )
 
     def _abort(self, requirement: str, message: str) -> None:
         """End the connection by a reset, since nothing could be written any more."""

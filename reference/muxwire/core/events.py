@@ -167,6 +167,16 @@ class GoawayReceived:
 
 
 @dataclass(slots=True, kw_only=True)
+class GoawaySent:
+    """This side ends the connection in order; the GOAWAY of an error is part of ConnectionEnded."""
+
+    code: int
+    last_ordinal: int
+    grace_ms: int
+    message: str
+
+
+@dataclass(slots=True, kw_only=True)
 class ConnectionEnded:
     """The last event of a connection.  Every request has had its last event before it.
 
@@ -205,6 +215,7 @@ Event = (
     | MessageReceived
     | Writable
     | GoawayReceived
+    | GoawaySent
     | ConnectionEnded
     | Idle
 )

@@ -457,9 +457,7 @@ class WorkerConnection(Connection[WorkerRequest]):
         self._drain_after = None
         if not self._draining:
             self._draining = True
-            self._scheduler.control(
-                codec.encode_goaway(ErrorCode.NO_ERROR, self._ordinals, grace_ms, b"drain")
-            )
+            self._announce(grace_ms, "drain")
         if grace_ms:
             self._timers.add(self._now + grace_ms / 1000, _Due.GRACE, None)
         else:

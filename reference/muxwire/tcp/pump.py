@@ -19,7 +19,7 @@ from typing import Any, Protocol, cast
 
 from muxwire._generated.registries import BATCH_SIZE
 from muxwire.core.closing import CloseAction
-from muxwire.core.events import ConnectionEnded, Event, GoawayReceived
+from muxwire.core.events import ConnectionEnded, Event, GoawayReceived, GoawaySent
 from muxwire.tcp.address import render
 
 logger = logging.getLogger("muxwire.connection")
@@ -30,7 +30,7 @@ UNSENT_LIMIT = 2 * BATCH_SIZE
 FLUSH = 32
 """Calls that queue output, after which it is written at once."""
 
-_LOGGED = (GoawayReceived, ConnectionEnded)
+_LOGGED = (GoawayReceived, GoawaySent, ConnectionEnded)
 
 
 class Core(Protocol):
@@ -220,12 +220,12 @@ class Pump(asyncio.Protocol):
         logger.exception("an internal fault; the connection is reset")
         self.abort()
 
-    def _log(self, event: GoawayReceived | ConnectionEnded) -> None:
-        """Log the peer's GOAWAY, and the end of the connection (OBS-005)."""
+    def _log(self, event: GoawayReceived | GoawaySent | ConnectionEnded) -> None:
+        """Log a GOAWAY, and the end of the connection with that of an error (OBS-005)."""
         if not logger.isEnabledFor(logging.INFO):
             return
         fields: dict[str, Any] = {
-            "event": "GOAWAY received",
+            "event": "GOAWAY sent" if isinstance(event, GoawaySent) else "GOAWAY received",
             "peer": self._peer and render(*self._peer[:2]),
             "code": event.code,
         }
