@@ -163,10 +163,12 @@ class Bench:
 
     async def abandon(self) -> None:
         """End everything at once."""
-        await self.end_driver()
-        for listener in self.listeners:
-            listener.close()
-        self.listener = None
+        try:
+            await self.end_driver()
+        finally:
+            for listener in self.listeners:
+                listener.close()
+            self.listener = None
 
 
 class Call:
