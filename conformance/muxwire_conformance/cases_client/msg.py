@@ -198,8 +198,10 @@ async def too_large(ctx: ClientContext) -> None:
     for _ in range(66):
         if one.kill is not None:
             break
-        await link.wait_for(lambda: one.room() >= 16_384 or one.kill is not None)
-        one.send(bytes(16_384), more=True)
+        if not await link.wait_for(lambda: one.room() >= 16_384 or one.kill is not None):
+            link.fail("kill", "credit for the chunks of a message, or KILL")
+        if one.kill is None:
+            one.send(bytes(16_384), more=True)
     await one.killed("MESSAGE_TOO_LARGE", check="kill")
     one.fail("CANCELLED")
     await call.fails("FAILED", messages=65, attempts=1, check="class")

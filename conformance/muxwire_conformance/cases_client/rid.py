@@ -8,7 +8,7 @@ from muxwire_conformance.cases_client._steps import UNCHARGED, answered, refused
 from muxwire_conformance.client_mode.context import ClientContext
 
 
-@case("RID-001/client-fresh-ids", role="client", checks=["fresh"])
+@case("RID-001/client-fresh-ids", role="client", checks=["fresh"], features=["retry"])
 async def fresh_ids(ctx: ClientContext) -> None:
     """Every attempt has a new random id, on one connection and on the next."""
     link = await ctx.ready()
@@ -68,6 +68,7 @@ async def credit_for_unknown(ctx: ClientContext) -> None:
     role="client",
     checks=["class", "pong"],
     requirements=["RID-004", "STM-002"],
+    features=["retry"],
 )
 async def one_draining(ctx: ClientContext) -> None:
     """One DRAINING terminal for a request that a GOAWAY did not cover is ignored."""
@@ -90,6 +91,7 @@ async def one_draining(ctx: ClientContext) -> None:
     role="client",
     checks=["goaway", "end"],
     twin="RID-004/client-one-draining",
+    features=["retry"],
 )
 async def two_draining(ctx: ClientContext) -> None:
     """A second DRAINING terminal for that request is a connection error."""
@@ -104,7 +106,12 @@ async def two_draining(ctx: ClientContext) -> None:
     await link.expect_connection_error("PROTOCOL_ERROR")
 
 
-@case("RID-005/client-refused-ones-count", role="client", checks=["covered", "moved"])
+@case(
+    "RID-005/client-refused-ones-count",
+    role="client",
+    checks=["covered", "moved"],
+    features=["retry"],
+)
 async def refused_ones_count(ctx: ClientContext) -> None:
     """Ordinals count every OPEN in order, refused ones included."""
     link = await ctx.ready()
