@@ -9,13 +9,13 @@ import asyncio
 import gc
 import json
 import os
-import select
 import selectors
 import signal
 import socket
 import struct
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
@@ -406,7 +406,18 @@ class Served:
 
 def first_line(process: subprocess.Popen[str]) -> str:
     """Return the first line of a process's standard output."""
+    return lines(process, 1)[0]
+
+
+def lines(process: subprocess.Popen[str], count: int) -> list[str]:
+    """Return the next lines of a process's standard output, however they arrive."""
     assert process.stdout is not None
-    ready, _, _ = select.select([process.stdout], [], [], LIMIT)
-    assert ready, "no line in time"
-    return process.stdout.readline()
+    limit = threading.Timer(LIMIT, process.kill)
+    limit.start()
+    try:
+        found = [process.stdout.readline() for _ in range(count)]
+    finally:
+        limit.cancel()
+        limit.join()
+    assert found[-1].endswith("\n"), f"no line in time behind {found}"
+    return found

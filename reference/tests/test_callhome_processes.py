@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 import pytest
 from click.testing import CliRunner
-from io_harness import LIMIT, Served, first_line
+from io_harness import LIMIT, Served, first_line, lines
 from muxwire.cli import main
 
 FEW = 64
@@ -48,11 +48,11 @@ def test_what_is_said_for_people() -> None:
         [*command, "--conformance", "--callhome", "127.0.0.1:0"], stdout=subprocess.PIPE, text=True
     ) as process:
         try:
-            first = first_line(process)
+            tcp, callhome = lines(process, 2)
+            assert tcp.startswith("listening on 127.0.0.1:")
+            assert callhome.startswith("call-home on http://127.0.0.1:")
             process.terminate()
-            rest, _ = process.communicate(timeout=LIMIT)
-            assert (first + rest).startswith("listening on 127.0.0.1:")
-            assert "call-home on http://127.0.0.1:" in first + rest
+            assert process.communicate(timeout=LIMIT) == ("", None)
         finally:
             process.kill()
 

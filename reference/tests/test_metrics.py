@@ -18,6 +18,7 @@ from io_harness import (
     connect_once,
     connected,
     drained,
+    lines,
     never,
     until,
 )
@@ -414,9 +415,8 @@ def test_the_text_names_both_addresses() -> None:
         text=True,
     )  # fmt: skip
     try:
-        assert process.stdout is not None
-        assert process.stdout.readline().startswith("listening on 127.0.0.1:")
-        line = process.stdout.readline()
+        listening, line = lines(process, 2)
+        assert listening.startswith("listening on 127.0.0.1:")
         assert line.startswith("metrics on http://127.0.0.1:")
         scrape(line.split("/")[2])
     finally:
