@@ -22,6 +22,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, ClassVar, NoReturn, Protocol, Unpack
 
+from muxwire_spec.interpret import WMX
 from muxwire_spec.registries import SETTINGS
 
 from muxwire_conformance import wire
@@ -75,7 +76,9 @@ class Conversation:
     """One TCP connection; a subclass says what the judge's role adds."""
 
     PEER: ClassVar[str]
-    """The role of the target: worker or client."""
+    """The role of the target: worker, client, or router."""
+    PROTOCOL: ClassVar[str] = WMX
+    MAGIC: ClassVar[bytes] = wire.MAGIC
 
     def __init__(
         self, context: CaseContext, transport: Transport, label: str, watcher: FrameWatcher
@@ -84,7 +87,9 @@ class Conversation:
         self.transport = transport
         self.label = label
         self.patience: Patience = context.patience
-        self.transcript = Transcript(label=label, started=transport.opened_at, peer=self.PEER)
+        self.transcript = Transcript(
+            label=label, started=transport.opened_at, peer=self.PEER, protocol=self.PROTOCOL
+        )
         self.watcher = watcher
         self.auto_pong = True
         self.auto_credit = True
@@ -99,7 +104,7 @@ class Conversation:
         self.received_cost = 0
         self._credit_given = self.watcher.connection_limit
         self._outgoing = Outgoing(self._note_sent)
-        self._parser = wire.Parser()
+        self._parser = wire.Parser(magic=self.MAGIC)
         self._activity = asyncio.Event()
         self._fences: dict[bytes, float | None] = {}
         self.last_sent = time.monotonic()
@@ -309,10 +314,13 @@ class Conversation:
     def _beat_later(self) -> None:
         # HBT-001: the judge is a correct client too and keeps quiet connections alive.
         self._cancel_beat()
-        known = self._settings_sent and self.settings_frame is not None
-        if known and self.auto_heartbeat and self.transport.end is None:
+        if self._talking() and self.auto_heartbeat and self.transport.end is None:
             interval = max(0.03, self.peer_settings["IDLE_TIMEOUT_MS"] / 3_000)
             self._beat = asyncio.get_running_loop().call_later(interval / 2, self._heartbeat)
+
+    def _talking(self) -> bool:
+        """Tell whether both sides have announced what they tolerate."""
+        return self._settings_sent and self.settings_frame is not None
 
     def _heartbeat(self) -> None:
         interval = max(0.03, self.peer_settings["IDLE_TIMEOUT_MS"] / 3_000)

@@ -180,7 +180,9 @@ def annotated(entry: Entry) -> list[tuple[hexdump.Line, str]]:
     if not entry.raw:
         return []
     default = "worker" if entry.who == "judge" else "client"
-    fields = hexdump.annotate(entry.raw, receiver=entry.receiver or default)
+    fields = hexdump.annotate(
+        entry.raw, receiver=entry.receiver or default, protocol=entry.protocol
+    )
     if entry.raw[0] != wire.MARKER and wire.looks_like_frame(entry.raw, entry.length):
         fields = _behind_a_wrong_marker(entry.raw, fields[0])
     if entry.length > len(entry.raw):

@@ -44,7 +44,7 @@ class Outgoing:
             head = bytes(self._head)
             self._head.clear()
             if not self.preface_done:
-                self.preface_done = head[:8] == wire.MAGIC
+                self.preface_done = head[:8] in (wire.MAGIC, wire.WCH_MAGIC)
                 self._lost = not self.preface_done
                 continue
             length = int.from_bytes(head[8:16], "big")

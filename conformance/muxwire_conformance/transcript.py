@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass, field
 
+from muxwire_spec.interpret import WMX
+
 from muxwire_conformance import wire
 
 KEEP_FIRST = 120
@@ -36,18 +38,20 @@ class Entry:
     field: str = ""
     remark: str = ""
     receiver: str = ""
+    protocol: str = WMX
 
 
 @dataclass(slots=True, kw_only=True)
 class Transcript:
     """The entries of one connection, oldest first; the middle of a long one is dropped.
 
-    ``peer`` is the role of the target.
+    ``peer`` is the role of the target, and ``protocol`` what is spoken: WMX/1 or WCH/1.
     """
 
     label: str
     started: float
     peer: str = "worker"
+    protocol: str = WMX
     first: list[Entry] = field(default_factory=list)
     last: deque[Entry] = field(default_factory=lambda: deque(maxlen=KEEP_LAST))
     count: int = 0
@@ -75,6 +79,7 @@ class Transcript:
                     marked=marked and index == 0,
                     note=note if index == 0 else "",
                     receiver=self.peer,
+                    protocol=self.protocol,
                 )
             )
 
@@ -88,9 +93,17 @@ class Transcript:
                 text=str(item),
                 raw=item.raw[:KEEP_OCTETS],
                 length=length,
-                receiver="client" if self.peer == "worker" else "worker",
+                receiver=self._other,
+                protocol=self.protocol,
             )
         )
+
+    @property
+    def _other(self) -> str:
+        """Return the role that the judge plays."""
+        if self.peer != "worker":
+            return "worker"
+        return "client" if self.protocol == WMX else "router"
 
     def rubbish(self, data: bytes, at: float) -> None:
         """Record octets of the target that are no frame."""
@@ -127,7 +140,7 @@ def split_frames(data: bytes) -> list[bytes]:
     start = 0
     while start < len(data) and len(pieces) < 256:
         left = len(data) - start
-        if data[start : start + 8] == wire.MAGIC and left >= wire.PREFACE_SIZE:
+        if data[start : start + 8] in (wire.MAGIC, wire.WCH_MAGIC) and left >= wire.PREFACE_SIZE:
             size = wire.PREFACE_SIZE
         elif wire.looks_like_frame(data[start : start + wire.HEADER_SIZE], left):
             size = wire.HEADER_SIZE + int.from_bytes(data[start + 8 : start + 16], "big")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import random
 import struct
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -11,6 +13,7 @@ from hypothesis import strategies as st
 from muxwire_conformance import wire
 from muxwire_conformance.transcript import split_frames
 from muxwire_conformance.wire import Assembler, Frame, Parser, Preface
+from muxwire_spec import callhome as wch
 from muxwire_spec import frames as layouts
 
 ID = bytes.fromhex("0190b3f27c4e7a118f000123456789ab")
@@ -251,3 +254,37 @@ def test_prefaces_are_read() -> None:
     (found,) = Parser().feed(wire.preface(ver_hi=3, ver_lo=2, header_size=48), 5.0)
     assert isinstance(found, Preface)
     assert (found.ver_hi, found.ver_lo, found.header_size, found.at) == (3, 2, 48, 5.0)
+
+
+CALLHOME = json.loads(
+    (Path(wch.__file__).parents[1] / "vectors" / "callhome" / "frames.json").read_text("utf-8")
+)
+TOKEN = bytes.fromhex("00112233445566778899aabbccddeeff")
+WCH_GOLDEN = {
+    "W1": wire.wch_preface(),
+    "W2": wire.hello(ID, TOKEN),
+    "W3": wire.accept(ID),
+    "W4": wire.reject(ID, "NOT_FOUND"),
+    "W5": wire.done(ID),
+    "W6": wire.wch_preface(idle_timeout_ms=400),
+}
+
+
+@pytest.mark.parametrize("name", WCH_GOLDEN)
+def test_golden_frames_of_call_home(name: str) -> None:
+    (vector,) = [one for one in CALLHOME["vectors"] if one["name"] == name]
+    assert WCH_GOLDEN[name].hex() == vector["hex"]
+
+
+def test_a_preface_of_call_home_is_read_with_its_idle_timeout() -> None:
+    parser = Parser(magic=wire.WCH_MAGIC)
+    (preface, frame) = parser.feed(WCH_GOLDEN["W6"] + WCH_GOLDEN["W2"], 0.0)
+    assert isinstance(preface, Preface)
+    assert preface.reserved == 400
+    assert isinstance(frame, Frame)
+    assert (frame.name, frame.payload) == ("HELLO", TOKEN)
+    assert len(split_frames(WCH_GOLDEN["W6"] + WCH_GOLDEN["W2"])) == 2
+    other = Parser(magic=wire.WCH_MAGIC)
+    assert other.feed(wire.preface(), 0.0) == []
+    assert other.lost is not None
+    assert other.lost.requirement == "P0-002"

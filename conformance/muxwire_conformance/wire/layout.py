@@ -17,6 +17,7 @@ from muxwire_spec.registries import (
 
 MARKER = 0xF7
 MAGIC = bytes.fromhex("f7574d580d0a1a0a")
+WCH_MAGIC = bytes.fromhex("f75743480d0a1a0a")
 PREFACE_SIZE = 16
 HEADER_SIZE = 32
 VERSION = 1
@@ -34,6 +35,10 @@ WINDOW_UPDATE = CONTROL_SUBTYPES.value("WINDOW_UPDATE")
 STOP = CONTROL_SUBTYPES.value("STOP")
 KILL = CONTROL_SUBTYPES.value("KILL")
 GOAWAY = CONTROL_SUBTYPES.value("GOAWAY")
+HELLO = CONTROL_SUBTYPES.value("HELLO")
+ACCEPT = CONTROL_SUBTYPES.value("ACCEPT")
+REJECT = CONTROL_SUBTYPES.value("REJECT")
+DONE = CONTROL_SUBTYPES.value("DONE")
 PING = HEARTBEAT_SUBTYPES.value("PING")
 PONG = HEARTBEAT_SUBTYPES.value("PONG")
 
@@ -127,9 +132,10 @@ def looks_like_frame(raw: bytes, total: int) -> bool:
 def describe_raw(raw: bytes, length: int | None = None) -> str:
     """Describe octets that the judge wrote: a preface, frames, or just octets."""
     total = len(raw) if length is None else length
-    if raw[:8] == MAGIC and len(raw) >= PREFACE_SIZE:
-        _magic, high, low, size, _flags, _reserved = PREFACE.unpack_from(raw)
-        return f"preface, versions {low}..{high}, header size {size}"
+    if raw[:8] in (MAGIC, WCH_MAGIC) and len(raw) >= PREFACE_SIZE:
+        _magic, high, low, size, _flags, last = PREFACE.unpack_from(raw)
+        text = f"preface, versions {low}..{high}, header size {size}"
+        return text if raw[:8] == MAGIC else f"{text}, idle timeout {last} ms"
     if looks_like_frame(raw, total):
         marker, kind, flags, subtype, seq, declared, request_id = HEADER.unpack_from(raw)
         text = describe(kind, subtype, flags, seq, declared, request_id)

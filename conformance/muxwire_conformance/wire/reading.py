@@ -49,7 +49,7 @@ MOST_OCTETS = setting("MAX_FRAME_SIZE").maximum
 
 @dataclass(slots=True, kw_only=True)
 class Preface:
-    """A preface as received."""
+    """A preface as received; ``reserved`` is the idle timeout in one of WCH/1."""
 
     ver_hi: int
     ver_lo: int
@@ -224,8 +224,9 @@ class Parser:
     length that no setting allows) ``lost`` says why and the rest goes to ``garbage``.
     """
 
-    def __init__(self, *, with_preface: bool = True) -> None:
+    def __init__(self, *, with_preface: bool = True, magic: bytes = MAGIC) -> None:
         self._buffer = bytearray()
+        self._magic = magic
         self._want_preface = with_preface
         self._count = 0
         self.lost: Fault | None = None
@@ -251,10 +252,10 @@ class Parser:
         start = 0
         if self._want_preface:
             head = bytes(self._buffer[:8])
-            if head != MAGIC[: len(head)]:
-                self._lose(
-                    0, Fault(requirement="HSK-003", text="the magic of the preface is wrong")
-                )
+            if head != self._magic[: len(head)]:
+                requirement = "HSK-003" if self._magic == MAGIC else "P0-002"
+                text = "the magic of the preface is wrong"
+                self._lose(0, Fault(requirement=requirement, text=text))
                 return found
             if len(self._buffer) < PREFACE_SIZE:
                 return found
