@@ -14,24 +14,25 @@ import importlib
 import inspect
 import pkgutil
 import re
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from muxwire_conformance.paths import path_of
 from muxwire_conformance.rules import rule
 
 CaseFunction = Callable[[Any], Awaitable[None]]
 """Takes a ``Context``, or a ``ClientContext`` where the role is client."""
 
-PACKAGES = {
-    "worker": "muxwire_conformance.cases",
-    "client": "muxwire_conformance.cases_client",
+PACKAGES: Mapping[str, tuple[str, ...]] = {
+    "worker": ("muxwire_conformance.cases",),
+    "client": ("muxwire_conformance.cases_client",),
 }
 """Where the cases of each role are declared."""
 
 CLIENT_PREFIX = "client-"
 
-_ID = re.compile(r"[A-Z]{3}-[0-9]{3}/[a-z0-9]+(-[a-z0-9]+)*")
+_ID = re.compile(r"(?:[A-Z]{3}|P[01])-[0-9]{3}/[a-z0-9]+(-[a-z0-9]+)*")
 _CHECK = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 
 
@@ -67,6 +68,11 @@ class Case:
     def area(self) -> str:
         """Return the area letters, for example ``FRM``."""
         return self.id.partition("-")[0]
+
+    @property
+    def path(self) -> str:
+        """Return the path that the case is about: tcp, callhome or http."""
+        return path_of(self.id)
 
     @property
     def requirement(self) -> str:
@@ -166,9 +172,9 @@ def load_cases(role: str = "worker") -> dict[str, Case]:
     Raises:
         ValueError: a twin is named that does not exist or cannot stand for it.
     """
-    package = importlib.import_module(PACKAGES[role])
-    for module in sorted(info.name for info in pkgutil.iter_modules(package.__path__)):
-        importlib.import_module(f"{package.__name__}.{module}")
+    for package in map(importlib.import_module, PACKAGES[role]):
+        for module in sorted(info.name for info in pkgutil.iter_modules(package.__path__)):
+            importlib.import_module(f"{package.__name__}.{module}")
     found = {id: one for id, one in sorted(CASES.items()) if one.role == role}
     for known in found.values():
         if isinstance(known.twin, str):

@@ -224,6 +224,7 @@ def _found(address: Address, findings: Findings) -> dict[str, Any]:
     """Return what a report says of a target that was reached."""
     return {
         "address": str(address),
+        "paths": {path: str(place) for path, place in findings.paths.items()},
         "info": findings.info,
         "features": sorted(findings.features),
         "settings": findings.settings,

@@ -10,12 +10,14 @@ import asyncio
 import contextlib
 import ssl
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from muxwire_conformance import wire
 from muxwire_conformance.context import Context
 from muxwire_conformance.dialogue import Connection
+from muxwire_conformance.path_judges import PATH_JUDGES
+from muxwire_conformance.paths import TCP
 from muxwire_conformance.patience import Patience
 from muxwire_conformance.target import Address
 from muxwire_conformance.tls import dial
@@ -33,6 +35,10 @@ class PreflightError(Exception):
     """The target cannot be judged; the text is one plain sentence."""
 
 
+class HttpAnswerError(PreflightError):
+    """An HTTP server answers where WMX was spoken."""
+
+
 @dataclass(slots=True, kw_only=True)
 class Findings:
     """What is known of the target before the first case.
@@ -41,7 +47,8 @@ class Findings:
     feature a feature that was never declared. ``features`` are the transports that it names, and
     ``conformance`` unless the answer was NOT_FOUND: a wrong answer is no reason to look away.
     ``works`` says that a set-up and a fence succeeded, so that a later failure of them means that
-    something happened to the target.
+    something happened to the target. ``paths`` says where each path is served; ``closed`` says why
+    a path that the target declares cannot be judged.
     """
 
     info: dict[str, Any] = field(default_factory=dict)
@@ -52,10 +59,12 @@ class Findings:
     notes: list[str] = field(default_factory=list)
     asked: bool = False
     works: bool = False
+    paths: dict[str, Address] = field(default_factory=dict)
+    closed: dict[str, str] = field(default_factory=dict)
 
 
 async def preflight(address: Address, patience: Patience, *, wait: float, seed: int) -> Findings:
-    """Connect, set up, measure, and ask who it is.
+    """Connect, set up, measure, ask who it is, and try the paths that it declares.
 
     Args:
         address: The target.
@@ -67,11 +76,20 @@ async def preflight(address: Address, patience: Patience, *, wait: float, seed: 
         PreflightError: this is no WMX worker, or it cannot be reached.
     """
     connect_seconds = await _dial(address, wait)
+    if address.scheme == "http":
+        return await _look_over_http(address, patience, seed=seed, connect_seconds=connect_seconds)
     context = Context(address=address, patience=patience, seed=seed, name="preflight")
     try:
-        return await _look(context, connect_seconds)
+        findings = await _look(context, connect_seconds)
+    except HttpAnswerError:
+        if address.scheme:
+            raise
+        return await _look_over_http(address, patience, seed=seed, connect_seconds=connect_seconds)
     finally:
         context.abandon()
+    findings.paths[TCP] = address
+    await _try_paths(findings, address, patience, seed=seed)
+    return findings
 
 
 async def _dial(address: Address, wait: float) -> float:
@@ -112,10 +130,10 @@ async def _look(context: Context, connect_seconds: float) -> Findings:
     transport = connection.transport
     await connection.until(lambda: transport.received > 0, PROBE_TIME)
     if transport.received == 0:
-        raise PreflightError(await _who_is_silent(address, transport))
+        raise await _who_is_silent(address, transport)
     await connection.until(lambda: connection.preface is not None, PROBE_TIME)
     if connection.preface is None:
-        raise PreflightError(_name_other(address, _received(transport)))
+        raise _name_other(address, _received(transport))
     findings = Findings(connect_seconds=connect_seconds)
     preface = connection.preface
     if (preface.ver_hi, preface.ver_lo) != (1, 1) and not preface.ver_lo <= 1 <= preface.ver_hi:
@@ -138,6 +156,69 @@ async def _look(context: Context, connect_seconds: float) -> Findings:
         findings.notes.append(f"the set-up does not complete: {error}")
     await connection.close()
     return findings
+
+
+async def _look_over_http(
+    address: Address, patience: Patience, *, seed: int, connect_seconds: float
+) -> Findings:
+    """Ask on each path over HTTP who it is."""
+    findings = Findings(connect_seconds=connect_seconds, asked=True)
+    place = address.beside(address.port)
+    troubles = []
+    for path in (one for one in PATH_JUDGES if one != TCP):
+        started = time.monotonic()
+        answer, trouble = await _ask_on(path, place, patience, seed=seed)
+        if answer is None:
+            troubles.append(f"{path}: {trouble}")
+            continue
+        findings.paths[path] = place
+        if not findings.works:
+            findings.works = True
+            findings.fence_seconds = time.monotonic() - started
+            patience.record(findings.fence_seconds)
+            findings.features = frozenset({"conformance"})
+            _take_info(findings, answer)
+    if not findings.works:
+        said = f" ({'; '.join(troubles)})" if troubles else ""
+        raise PreflightError(f"an HTTP server listens at {address}, but no worker answers{said}")
+    await _try_paths(findings, address, patience, seed=seed)
+    return findings
+
+
+async def _try_paths(
+    findings: Findings, address: Address, patience: Patience, *, seed: int
+) -> None:
+    """Find the paths that the target declares; one that does not answer is closed."""
+    ports = findings.info.get("ports")
+    for path in PATH_JUDGES:
+        if path in findings.paths or path not in findings.features:
+            continue
+        port = ports.get(path) if isinstance(ports, dict) else None
+        if not isinstance(port, int) or not 0 < port < 65_536:
+            findings.closed[path] = "conformance.info declares it and names no port for it"
+            continue
+        place = address.beside(port) if path != TCP else replace(address, port=port, scheme="")
+        answer, trouble = await _ask_on(path, place, patience, seed=seed)
+        if answer is None:
+            findings.closed[path] = f"it is declared and not served at {place.url}: {trouble}"
+        else:
+            findings.paths[path] = place
+    for path, reason in findings.closed.items():
+        findings.notes.append(f"the path {path} cannot be judged: {reason}")
+
+
+async def _ask_on(
+    path: str, place: Address, patience: Patience, *, seed: int
+) -> tuple[dict[str, Any] | None, str]:
+    """Ask who it is; return the answer, or None and why there is none."""
+    judge = PATH_JUDGES[path]
+    context = judge.context(address=place, patience=patience, seed=seed, name=f"preflight {path}")
+    try:
+        return await judge.ask(context), ""
+    except Stopped as error:
+        return None, str(error)
+    finally:
+        context.abandon()
 
 
 async def _measure(connection: Connection, findings: Findings) -> None:
@@ -169,10 +250,14 @@ async def _ask(connection: Connection, findings: Findings) -> None:
         if answer is None:
             findings.notes.append(f"conformance.info answers, but wrongly: {trouble}")
             return
-        findings.info = answer
-        transports = answer.get("transports")
-        if isinstance(transports, list):
-            findings.features |= {str(name) for name in transports}
+        _take_info(findings, answer)
+
+
+def _take_info(findings: Findings, answer: dict[str, Any]) -> None:
+    findings.info = answer
+    transports = answer.get("transports")
+    if isinstance(transports, list):
+        findings.features |= {str(name) for name in transports}
 
 
 def _received(transport: Transport) -> bytes:
@@ -180,13 +265,14 @@ def _received(transport: Transport) -> bytes:
     return b"".join(chunk.data for chunk in chunks if chunk.direction.value == "received")[:512]
 
 
-def _name_other(address: Address, first: bytes) -> str:
+def _name_other(address: Address, first: bytes) -> PreflightError:
     if first[:5] == b"HTTP/" or first.lstrip()[:1] == b"<":
-        return f"an HTTP server listens at {address}, not a WMX worker"
+        return HttpAnswerError(f"an HTTP server listens at {address}, not a WMX worker")
     if first[:1] in (b"\x15", b"\x16") and first[1:2] == b"\x03":
-        return f"{address} looks like TLS; use tls://{address}"
+        return PreflightError(f"{address} looks like TLS; use tls://{address}")
     shown = first[:24].decode("latin-1").encode("unicode_escape").decode()
-    return f"something else than a WMX worker listens at {address}: it says '{shown}'"
+    text = f"something else than a WMX worker listens at {address}: it says '{shown}'"
+    return PreflightError(text)
 
 
 async def _probe(address: Address, data: bytes) -> bytes:
@@ -221,19 +307,20 @@ def _client_hello() -> bytes:
     return outgoing.read()
 
 
-async def _who_is_silent(address: Address, transport: Transport) -> str:
+async def _who_is_silent(address: Address, transport: Transport) -> PreflightError:
     if address.tls is not None and transport.end is not None:
         asks = "; a target that demands a client certificate does so: --tls-cert"
-        return f"{address.url} ends the connection behind the TLS handshake{asks}"
+        return PreflightError(f"{address.url} ends the connection behind the TLS handshake{asks}")
     http, tls = await asyncio.gather(_probe(address, _HTTP_PROBE), _probe(address, _client_hello()))
     if http[:5] == b"HTTP/":
-        return f"an HTTP server listens at {address}, not a WMX worker"
+        return HttpAnswerError(f"an HTTP server listens at {address}, not a WMX worker")
     if tls[:1] in (b"\x15", b"\x16") and tls[1:2] == b"\x03":
-        return f"{address} looks like TLS; use tls://{address}"
+        return PreflightError(f"{address} looks like TLS; use tls://{address}")
     end = transport.end
     if end is None:
-        return f"{address} takes connections but answers nothing to a WMX preface"
-    return _closes(address, end.kind)
+        text = f"{address} takes connections but answers nothing to a WMX preface"
+        return PreflightError(text)
+    return PreflightError(_closes(address, end.kind))
 
 
 def _closes(address: Address, kind: EndKind) -> str:

@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable, Collection, Iterable, Sequence
 
 from muxwire_conformance.case import Case
+from muxwire_conformance.paths import PATHS
 
 LEVELS = ("must", "should", "may")
 
@@ -23,6 +24,7 @@ def select(
     *,
     patterns: Sequence[str] = (),
     areas: Sequence[str] = (),
+    paths: Sequence[str] = (),
     excluded: Sequence[str] = (),
     requirements: Collection[str] | None = None,
     level: str | None = None,
@@ -34,6 +36,7 @@ def select(
         cases: All cases.
         patterns: Case ids, requirement ids, area names or globs; empty means all.
         areas: Area names, separated by commas or repeated; empty means all.
+        paths: Names of paths, separated by commas or repeated; empty means all.
         excluded: Case ids, requirement ids, area names or globs of cases to leave out.
         requirements: Only cases of these requirements; None means all.
         level: ``must``, ``should`` or ``may``: this level, both polarities.
@@ -41,7 +44,7 @@ def select(
             title, in any case.
 
     Raises:
-        SelectionError: an id or area does not exist, or the expression is malformed.
+        SelectionError: an id, area or path does not exist, or the expression is malformed.
     """
     chosen = sorted(cases, key=lambda one: one.id)
     known_areas = sorted({one.area for one in chosen})
@@ -49,6 +52,9 @@ def select(
         if area.upper() not in known_areas:
             raise SelectionError(f"there is no area {area!r}; areas: {', '.join(known_areas)}")
     wanted_areas = {area.upper() for area in _split(areas)}
+    wanted_paths = {path.lower() for path in _split(paths)}
+    for path in sorted(wanted_paths - set(PATHS)):
+        raise SelectionError(f"there is no path {path!r}; paths: {', '.join(PATHS)}")
     accept = _parse(expression) if expression is not None else None
     for pattern in (*patterns, *excluded):
         _require_known(pattern, chosen)
@@ -59,6 +65,7 @@ def select(
         and not any(_matches(pattern, one) for pattern in excluded)
         and (requirements is None or one.requirement in requirements)
         and (not wanted_areas or one.area in wanted_areas)
+        and (not wanted_paths or one.path in wanted_paths)
         and (level is None or level_of(one.level) == level)
         and (accept is None or accept(f"{one.id} {one.title}".casefold()))
     ]

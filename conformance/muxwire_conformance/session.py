@@ -7,6 +7,8 @@ Rules of this file:
 * A negative case runs its twin first; without a working twin it proves nothing.
 * After a negative case, and after every case that did not pass, a new connection shows whether
   the target is alive and still the same process.
+* A case of a path that the target never declared is N/A; of one that it declares and does not
+  serve, INCONCLUSIVE.
 * When the target is gone, what is left is INCONCLUSIVE and says during which case it went.
 * A case for which the judge itself was too late is run once more, alone at the end.
 * A case that came to nothing while the judge itself was starved is run once more, alone.
@@ -29,7 +31,8 @@ from muxwire_conformance import wire
 from muxwire_conformance.case import Case, CaseFunction
 from muxwire_conformance.case_context import CaseContext
 from muxwire_conformance.confirm import LEAST_TIME, settle
-from muxwire_conformance.context import Context
+from muxwire_conformance.path_judges import PATH_JUDGES
+from muxwire_conformance.paths import TCP
 from muxwire_conformance.patience import Patience
 from muxwire_conformance.preflight import Findings
 from muxwire_conformance.rules import rule
@@ -148,6 +151,7 @@ class Session:
         self.patience = patience
         self.findings = findings
         self.info = findings.info
+        self.paths = findings.paths or {TCP: address}
         self.options = options
         self.results: list[Result] = []
         self.running: dict[str, float] = {}
@@ -322,9 +326,24 @@ class Session:
             role=one.role,
         )
 
+    def _without_path(self, one: Case) -> Result | None:
+        """Say what a case comes to whose path cannot be judged; None if it can."""
+        if one.path in self.paths:
+            return None
+        if one.path in self.findings.closed:
+            reason = f"the path {one.path}: {self.findings.closed[one.path]}"
+            return self._not_run(one, reason)
+        if not self.findings.asked:
+            reason = f"the target could not be asked whether it serves the path {one.path}"
+            return self._not_run(one, reason)
+        reason = f"the target does not declare the path {one.path}"
+        return self._not_run(one, reason, Verdict.NOT_APPLICABLE)
+
     async def _judge(self, one: Case) -> Result:
         if self.gone:
             return self._not_run(one, self.gone)
+        if (result := self._without_path(one)) is not None:
+            return result
         needed = [name for name in one.features if not name.endswith("?")]
         missing = [name for name in needed if name not in self.findings.features]
         if missing and not self.findings.asked:
@@ -382,8 +401,8 @@ class Session:
         return result
 
     def _context(self, one: Case, *, twin_run: bool) -> CaseContext:
-        return Context(
-            address=self.address,
+        return PATH_JUDGES[one.path].context(
+            address=self.paths[one.path],
             patience=self.patience,
             seed=self.options.seed,
             case=one,
@@ -510,10 +529,11 @@ class Session:
     async def _trouble(self) -> tuple[str, bool]:
         """Return what is wrong with the target now ("" if nothing) and if it was restarted."""
         deadline = time.monotonic() + LIVENESS_TIME + self.patience.slack
+        path, address = next(iter(self.paths.items()))
         while True:
             self._serial += 1
-            context = Context(
-                address=self.address,
+            context = PATH_JUDGES[path].context(
+                address=address,
                 patience=self.patience,
                 seed=self.options.seed,
                 info=self.info,
@@ -527,12 +547,12 @@ class Session:
                     connection.send(wire.preface(), connection.settings())
                     await connection.expect_preface()
                     return "", False
-                connection = await context.ready()
-                await connection.fence()
-                if "nonce" in self.info:
-                    answer = await connection.open("conformance.info", {}).json()
-                    nonce = answer.get("nonce")
-                    if nonce != self.info["nonce"]:
+                if path == TCP:
+                    connection = await context.ready()
+                    await connection.fence()
+                if path != TCP or "nonce" in self.info:
+                    nonce = (await PATH_JUDGES[path].ask(context)).get("nonce")
+                    if nonce != self.info.get("nonce", nonce):
                         self.info = {**self.info, "nonce": nonce}
                         return "the target was restarted (its start nonce changed)", True
                 await context.close()

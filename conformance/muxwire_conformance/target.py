@@ -8,7 +8,7 @@ import json
 import re
 import sys
 from collections import deque
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from urllib.parse import parse_qsl, urlencode
 
 from muxwire_conformance.tls import Tls, TlsError
@@ -31,16 +31,25 @@ class StartError(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Address:
-    """Host and port of a target, and how to speak TLS with it, if at all."""
+    """Host and port of a target, and how to speak TLS with it, if at all.
+
+    ``scheme`` is what the user wrote, "" for a bare HOST:PORT: then what listens there tells
+    whether it is the path over TCP or those over HTTP.
+    """
 
     host: str
     port: int
     tls: Tls | None = None
+    scheme: str = field(default="", compare=False)
 
     @property
     def url(self) -> str:
         """Return the address with its scheme."""
-        return f"{'tcp' if self.tls is None else 'tls'}://{self}"
+        return f"{self.scheme or 'tcp'}://{self}"
+
+    def beside(self, port: int) -> Address:
+        """Return the address of an HTTP port on the same host."""
+        return replace(self, port=port, tls=None, scheme="http")
 
     def __str__(self) -> str:
         """Return the address as it is written on a command line."""
@@ -48,7 +57,7 @@ class Address:
 
 
 def parse_address(text: str) -> Address:
-    """Read ``HOST:PORT``, ``tcp://HOST:PORT``, ``[V6]:PORT`` or ``tls://HOST:PORT``.
+    """Read ``HOST:PORT``, ``[V6]:PORT``, or one with ``tcp://``, ``tls://`` or ``http://``.
 
     ``tls://HOST:PORT?ca=FILE&cert=FILE&key=FILE&name=NAME`` holds everything about TLS; each part
     behind the question mark may be missing.
@@ -60,10 +69,10 @@ def parse_address(text: str) -> Address:
     scheme, separator, after = rest.partition("://")
     tls = None
     if separator:
-        if scheme.lower() not in ("tcp", "tls"):
+        if scheme.lower() not in ("tcp", "tls", "http"):
             raise TargetError(
-                f"target {text!r}: the scheme {scheme!r} is not supported, use tcp://HOST:PORT"
-                " or tls://HOST:PORT"
+                f"target {text!r}: the scheme {scheme!r} is not supported, use tcp://HOST:PORT,"
+                " tls://HOST:PORT or http://HOST:PORT"
             )
         rest, _mark, query = after.partition("?")
         rest = rest.rstrip("/")
@@ -83,7 +92,8 @@ def parse_address(text: str) -> Address:
         raise TargetError(f"target {text!r}: {host!r} is no host name or address, use HOST:PORT")
     if not _PORT.fullmatch(port) or not 1 <= int(port) <= 65_535:
         raise TargetError(f"target {text!r}: the port {port!r} is not a number from 1 to 65535")
-    return Address(host=host, port=int(port), tls=tls)
+    known = scheme.lower() if separator else ""
+    return Address(host=host, port=int(port), tls=tls, scheme=known)
 
 
 def _read_tls(text: str, query: str) -> Tls:

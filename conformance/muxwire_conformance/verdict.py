@@ -14,6 +14,8 @@ import enum
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from muxwire_conformance.paths import path_of
+
 if TYPE_CHECKING:
     from muxwire_conformance.transcript import Transcript
     from muxwire_conformance.wire import Frame
@@ -162,6 +164,11 @@ class Result:
     def area(self) -> str:
         """Return the area letters of the id, for example ``HSK``."""
         return self.id.partition("-")[0]
+
+    @property
+    def path(self) -> str:
+        """Return the path that the case is about: tcp, callhome or http."""
+        return path_of(self.id)
 
 
 def is_must(level: str) -> bool:

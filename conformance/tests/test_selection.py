@@ -76,6 +76,21 @@ def test_areas_and_levels() -> None:
         chosen(areas=["FRN"])
 
 
+def test_paths() -> None:
+    ids = ("P0-001/accepted", "P1-001/events", "HSK-001/preface")
+    cases = [make_case(nothing, id) for id in ids]
+
+    def by(*paths: str) -> list[str]:
+        return [one.id for one in select(cases, paths=paths)]
+
+    assert by() == sorted(ids)
+    assert by("tcp") == ["HSK-001/preface"]
+    assert by("callhome,HTTP") == ["P0-001/accepted", "P1-001/events"]
+    assert by("http", "tcp") == ["HSK-001/preface", "P1-001/events"]
+    with pytest.raises(SelectionError, match="paths: tcp, callhome, http"):
+        by("udp")
+
+
 def test_unknown_ids_name_their_neighbours() -> None:
     with pytest.raises(SelectionError, match="did you mean FRM-002/bad-marker"):
         chosen("FRM-002/bad-maker")

@@ -129,6 +129,20 @@ def test_a_conformance_subject_needs_its_feature() -> None:
     assert only(run(declared, findings=answers)[0]).verdict is Verdict.PASS
 
 
+def test_a_path_is_judged_where_the_target_serves_it() -> None:
+    over_tcp, over_http = make_case(passes), make_case(passes, "P0-001/any")
+    answered, _summary = run(over_tcp, over_http)
+    assert answered[over_tcp.id].verdict is Verdict.PASS
+    assert answered[over_http.id].verdict is Verdict.NOT_APPLICABLE
+    assert answered[over_http.id].path == "callhome"
+    unknown = only(run(over_http, findings=Findings(works=True))[0])
+    assert unknown.verdict is Verdict.INCONCLUSIVE
+    shut = Findings(asked=True, works=True, closed={"callhome": "nobody dials back"})
+    closed = only(run(over_http, findings=shut)[0])
+    assert closed.verdict is Verdict.INCONCLUSIVE
+    assert "nobody dials back" in closed.reason
+
+
 @pytest.mark.parametrize("answer", [{"active": 0}, {"active": "many"}, {}])
 def test_statistics_that_lack_numbers_are_no_bug_of_the_suite(answer: dict[str, Any]) -> None:
     async def reads(ctx: Context) -> None:

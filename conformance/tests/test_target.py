@@ -19,6 +19,7 @@ from muxwire_conformance.target import Bundled, StartError, TargetError, parse_a
         ("[::1]:9000", "::1", 9000, "[::1]:9000"),
         ("tcp://[fe80::1%eth0]:9", "fe80::1%eth0", 9, "[fe80::1%eth0]:9"),
         (" h:5 ", "h", 5, "h:5"),
+        ("http://[::1]:8082/", "::1", 8082, "[::1]:8082"),
     ],
 )
 def test_good_targets(text: str, host: str, port: int, shown: str) -> None:
@@ -43,7 +44,7 @@ def test_good_targets(text: str, host: str, port: int, shown: str) -> None:
         "[::1]80",
         "[]:80",
         "[host]:80",
-        "http://host:80",
+        "https://host:80",
         "tcp://",
         "ho st:80",
         "host:80:90",

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from muxwire_conformance.case import CLIENT_PREFIX, Case
 from muxwire_conformance.client_mode.context import Bench, ClientContext
 from muxwire_conformance.client_mode.driver import Driver
+from muxwire_conformance.paths import PATHS
 from muxwire_conformance.patience import Patience
 from muxwire_conformance.preflight import Findings, PreflightError
 from muxwire_conformance.session import EVERY_FRAME, Options, Session
@@ -60,6 +61,7 @@ class ClientSession(Session):
             on_result=on_result,
             library=library,
         )
+        self.paths = dict.fromkeys(PATHS, NOWHERE)  # a driver is asked by the case
         self._command = command
         self._launcher = launcher
         self._benches: dict[str, Bench] = {}

@@ -46,8 +46,9 @@ def add(commands: options.Commands) -> None:
         action=Repeated,
         dest="targets",
         metavar="HOST:PORT",
-        help="HOST:PORT, tcp://HOST:PORT, tls://HOST:PORT, [V6]:PORT, or self for the bundled"
-        " worker; repeat it to judge several in turn (default: $MUXWIRE_TARGET, else self)",
+        help="HOST:PORT, tcp://HOST:PORT, tls://HOST:PORT, http://HOST:PORT, [V6]:PORT, or self for"
+        " the bundled worker; the ports of its other paths are learnt from conformance.info; repeat"
+        " it to judge several in turn (default: $MUXWIRE_TARGET, else self)",
     )
     group.add_argument(
         "--target-cmd",

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from muxwire_conformance.case import Case
 from muxwire_conformance.config import Repeated
 from muxwire_conformance.frozen import load_frozen, versions
+from muxwire_conformance.paths import PATHS
 from muxwire_conformance.patience import DEFAULT_TIMEOUT
 from muxwire_conformance.selection import LEVELS, select
 
@@ -32,6 +33,13 @@ def add_selection(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--area", action=Repeated, default=[], help="only this area, for example HSK (repeatable)"
+    )
+    group.add_argument(
+        "--path",
+        action=Repeated,
+        default=[],
+        metavar="PATH",
+        help=f"only this path: {', '.join(PATHS)} (repeatable, or separated by commas)",
     )
     group.add_argument(
         "--exclude",
@@ -64,6 +72,7 @@ def selected(arguments: argparse.Namespace, library: dict[str, Case]) -> list[Ca
         library.values(),
         patterns=arguments.cases,
         areas=arguments.area,
+        paths=arguments.path,
         excluded=arguments.exclude,
         requirements=load_frozen(arguments.spec).levels if arguments.spec else None,
         level=arguments.level,

@@ -28,7 +28,6 @@ def head(*, target: str, role: str, seed: int) -> dict[str, Any]:
         "spec_checksum": spec_checksum(),
         "target": target,
         "role": role,
-        "transport": "tcp",
         "seed": seed,
         "environment": {
             "python": platform.python_version(),

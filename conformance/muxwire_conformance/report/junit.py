@@ -79,9 +79,9 @@ class JunitReport(CollectedReport):
 
     def _case(self, run: Run, result: Result) -> ET.Element:
         known = rule(result.requirement)
-        role, transport = run.head.get("role", "worker"), run.head.get("transport", "tcp")
+        role = run.head.get("role", "worker")
         case = ET.Element("testcase", name=clean(result.id))
-        case.set("classname", clean(f"muxwire_conformance.{role}.{transport}"))
+        case.set("classname", clean(f"muxwire_conformance.{role}.{result.path}"))
         case.set("time", f"{result.seconds:.3f}")
         properties = ET.SubElement(case, "properties")
         for name, value in (

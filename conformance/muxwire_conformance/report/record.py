@@ -28,6 +28,7 @@ def describe(result: Result, head: Mapping[str, Any]) -> dict[str, Any]:
     entry: dict[str, Any] = {
         "id": result.id,
         "title": result.title,
+        "path": result.path,
         "verdict": result.verdict.value,
         "requirement": known.id,
         "level": known.level,
