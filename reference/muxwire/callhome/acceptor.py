@@ -2,7 +2,8 @@
 
 Rules of this file: all that wait in a listening socket are accepted in one turn of the loop.  A
 loop that takes one in each turn, as uvloop does, is overrun by a burst.  Where file descriptors run
-out, connections wait in the kernel and are accepted later.
+out, connections wait in the kernel and are accepted later.  Once it is closed it makes no protocol,
+and a protocol that gets no transport hears that it has lost it.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ class Acceptor:
         self._sockets: list[socket.socket] = []
         self._paused: dict[socket.socket, asyncio.TimerHandle] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._closed = False
 
     async def listen(self, host: str, port: int) -> None:
         """Listen on every address that a host has; port 0 takes a free one.
@@ -77,7 +79,8 @@ class Acceptor:
         return [sock.getsockname()[:2] for sock in self._sockets]
 
     def close(self) -> None:
-        """Accept nothing more; what was accepted goes on."""
+        """Accept nothing more; what has a protocol goes on."""
+        self._closed = True
         for timer in self._paused.values():
             timer.cancel()
         self._paused.clear()
@@ -109,7 +112,12 @@ class Acceptor:
         self._loop.add_reader(sock, self._accept, sock)
 
     async def _connect(self, connection: socket.socket) -> None:
-        try:
-            await self._loop.connect_accepted_socket(self._make, connection)
-        except OSError:  # it is gone already
+        if self._closed:
             connection.close()
+            return
+        protocol = self._make()
+        try:
+            await self._loop.connect_accepted_socket(lambda: protocol, connection)
+        except OSError as error:  # it is gone already
+            connection.close()
+            protocol.connection_lost(error)

@@ -163,6 +163,8 @@ class Dialled:
 def _set_options(transport: asyncio.BaseTransport, keepalive: float, patience_ms: int) -> None:
     """Let the kernel notice a router that is gone (P0-015)."""
     sock = transport.get_extra_info("socket")
+    if sock is None:  # it is gone already
+        return
     seconds = max(1, round(keepalive))
     options = [
         (socket.IPPROTO_TCP, "TCP_NODELAY", 1),
@@ -175,5 +177,5 @@ def _set_options(transport: asyncio.BaseTransport, keepalive: float, patience_ms
     for level, name, value in options:
         number = getattr(socket, name, None)
         if number is not None:
-            with suppress(OSError):
+            with suppress(OSError, ValueError):  # uvloop has closed it: its descriptor is -1
                 sock.setsockopt(level, number, value)
