@@ -14,7 +14,7 @@ import aiohttp
 import muxwire
 import pytest
 from callhome_core import ACCEPT, DONE, HELLO, ME, PREFACE, TOKEN, response
-from callhome_harness import home, limited, serving
+from callhome_harness import answered, home, limited, serving
 from io_harness import Frame, Listener, Peer, drained, until
 from muxwire._generated import codec
 from muxwire._generated.registries import END_STREAM, ErrorCode
@@ -416,46 +416,6 @@ async def test_a_thousand_streams_complete_in_order() -> None:  # P0-015
 
 
 # -- the router against a worker of the test -------------------------------------------------------
-
-
-class FakeWorker:
-    """An HTTP endpoint that answers as the test says."""
-
-    def __init__(self, status: int, headers: dict[str, str], body: bytes) -> None:
-        self._answer = (status, headers, body)
-        self.posts: asyncio.Queue[dict[str, str]] = asyncio.Queue()
-
-    async def handle(self, request: aiohttp.web.BaseRequest) -> aiohttp.web.Response:
-        await request.read()
-        self.posts.put_nowait(dict(request.headers))
-        status, headers, body = self._answer
-        return aiohttp.web.Response(status=status, headers=headers, body=body)
-
-    async def dial(self) -> tuple[Peer, bytes, bytes]:
-        """Call home; return the connection, and id and token of the POST."""
-        fields = await self.posts.get()
-        peer = await Peer.dial(fields["wch-addr"])
-        await peer.send(PREFACE)
-        assert (await peer.read(16))[:12] == PREFACE[:12]
-        stream = bytes.fromhex(fields["wch-stream"].replace("-", ""))
-        return peer, stream, base64.urlsafe_b64decode(fields["wch-token"] + "==")
-
-
-@asynccontextmanager
-async def answered(
-    status: int = 202, headers: dict[str, str] | None = None, body: bytes = b"", **options: Any
-) -> AsyncIterator[tuple[Client, FakeWorker]]:
-    """Call a worker that the test plays."""
-    fake = FakeWorker(status, headers or {}, body)
-    server = await asyncio.get_running_loop().create_server(
-        aiohttp.web.Server(fake.handle, access_log=None), "127.0.0.1", 0
-    )
-    port = server.sockets[0].getsockname()[1]
-    options.setdefault("recover", False)
-    async with connect(f"http://127.0.0.1:{port}", **options) as client:
-        yield client, fake
-    server.close()
-    await server.wait_closed()
 
 
 async def failure(client: Client, **options: Any) -> muxwire.RequestFailed:

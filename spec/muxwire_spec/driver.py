@@ -37,23 +37,52 @@ TYPES: Mapping[str, tuple[str, dict[str, Any]]] = {
 }
 """Simple types: what the grammar's legend says, if they need it, and their schema."""
 
-FEATURES: Mapping[str, str] = {
-    "retry": "`retry` events; the client tries again by itself where section 16 allows it",
-    "connections": "`connections` above 1 and several `addrs`",
-    "settings": "`settings`",
-    "timing": "`connect_timeout_ms`, `backoff_base_ms`, `backoff_cap_ms`, `wait_ms`",
-    "sent": "`sent` events",
-    "headers": "`headers` of a request, `headers` events, and `trailers` that are not always empty",
-    "pipelining": "the client opens requests before SETTINGS_ACK has arrived",
-    "pause": "`pause`, `resume`, and `paused`",
-    "bidi": "`hold_open` and `send`",
-    "close": "`close` ends the connections with a GOAWAY and lets running requests finish",
+
+@dataclass(frozen=True, slots=True)
+class Feature:
+    """What not every client has: the operations, members and events that it takes.
+
+    `transports` are those on which there is such a thing.
+    """
+
+    covers: str
+    transports: tuple[str, ...]
+
+
+_ALL = ("tcp", "callhome", "http")
+_TCP = ("tcp",)
+_HTTP = ("http",)
+
+FEATURES: Mapping[str, Feature] = {
+    "retry": Feature(
+        "`retry` events; the client tries again by itself where section 16 allows it", _ALL
+    ),
+    "connections": Feature("several `addrs`; on tcp also `connections` above 1", _ALL),
+    "settings": Feature("`settings`", ("tcp", "callhome")),
+    "timing": Feature(
+        "`connect_timeout_ms`, `backoff_base_ms`, `backoff_cap_ms`, `wait_ms`; on http also "
+        "`heartbeat_ms`, `min_silence_ms`",
+        _ALL,
+    ),
+    "sent": Feature("`sent` events", _TCP),
+    "headers": Feature(
+        "`headers` of a request, `headers` events, and `trailers` that are not always empty", _ALL
+    ),
+    "pipelining": Feature("the client opens requests before SETTINGS_ACK has arrived", _TCP),
+    "pause": Feature("`pause`, `resume`, and `paused`", _ALL),
+    "bidi": Feature("`hold_open` and `send`", _TCP),
+    "close": Feature("`close` lets running requests finish; on tcp it sends a GOAWAY", _ALL),
+    "sse": Feature('`format` "sse"', _HTTP),
+    "ndjson": Feature('`format` "ndjson"', _HTTP),
+    "binary": Feature('`format` "binary"', _HTTP),
+    "http2": Feature("`http2`", _HTTP),
 }
-"""What not every client has: the operations, members and events that it takes."""
+"""Features by their names."""
 
 SETS: Mapping[str, tuple[str, ...]] = {
     "CLASS": ("NOT_SENT", "NOT_PROCESSED", "AMBIGUOUS", "PARTIAL", "FAILED"),
-    "TRANSPORT": ("tcp",),
+    "TRANSPORT": _ALL,
+    "FORMAT": ("sse", "ndjson", "binary"),
     "PARTY": ("peer", "local"),
     "FEATURE": tuple(FEATURES),
     "PROTOCOL": (PROTOCOL,),
@@ -116,12 +145,17 @@ OPERATIONS = (
         "connect",
         _may("addrs", "[ADDR, ...]"),
         _may("transport", "TRANSPORT", '"tcp"'),
+        _may("listen", "ADDR", '"127.0.0.1:0"'),
+        _may("format", "FORMAT", '"sse"'),
+        _may("http2", "bool", "false"),
         _may("connections", "1..4", "1"),
         _may("settings", "{?NAME: count, ...}"),
         _may("connect_timeout_ms", "ms", "5000"),
         _may("backoff_base_ms", "ms", "100"),
         _may("backoff_cap_ms", "ms", "10000"),
         _may("wait_ms", "ms", "10000"),
+        _may("heartbeat_ms", "ms", "15000"),
+        _may("min_silence_ms", "ms", "10000"),
     ),
     _op(
         "request",
@@ -153,6 +187,7 @@ EVENTS = (
         _need("transports", "[TRANSPORT, ...]"),
         _need("features", "[FEATURE, ...]"),
     ),
+    _event("listening", _need("addr", "ADDR")),
     _event(
         "connected",
         _need("conn", "count"),

@@ -23,6 +23,9 @@ VALID = """
 {"op": "connect", "transport": "tcp", "settings": {"IDLE_TIMEOUT_MS": 1000, "LATER": "x"}}
 {"op": "connect", "connect_timeout_ms": 0, "backoff_base_ms": 20, "backoff_cap_ms": 4294967295,
  "wait_ms": 1}
+{"op": "connect", "transport": "callhome", "listen": "[::1]:0"}
+{"op": "connect", "transport": "http", "format": "ndjson", "http2": true, "heartbeat_ms": 100,
+ "min_silence_ms": 500}
 {"op": "request", "ref": "r1", "subject": "conformance.echo"}
 {"op": "request", "ref": "", "subject": "", "body_b64": "", "unknown": [1]}
 {"op": "request", "ref": "r1", "subject": "a", "messages_b64": [], "hold_open": true,
@@ -42,6 +45,9 @@ VALID = """
 {"event": "ready", "driver": "d", "protocol": "wmx-driver/1", "transports": [], "features": []}
 {"event": "ready", "driver": "d", "protocol": "wmx-driver/1", "transports": ["tcp"],
  "features": ["retry", "bidi"]}
+{"event": "ready", "driver": "d", "protocol": "wmx-driver/1", "transports": ["callhome", "http"],
+ "features": ["binary", "http2"]}
+{"event": "listening", "addr": "127.0.0.1:40000"}
 {"event": "connected", "conn": 0, "addr": "127.0.0.1:1", "version": 1}
 {"event": "disconnected", "conn": 0, "addr": "[::1]:1", "handshake": false, "by": "peer",
  "code": null, "reason": "refused"}
@@ -73,7 +79,10 @@ INVALID = """
 {"op": "connect", "addrs": ["::1:7700"]}
 {"op": "connect", "addrs": ["[::1]"]}
 {"op": "connect", "addrs": "localhost:1"}
-{"op": "connect", "transport": "http"}
+{"op": "connect", "transport": "pigeon"}
+{"op": "connect", "listen": "127.0.0.1"}
+{"op": "connect", "format": "SSE"}
+{"op": "connect", "http2": 1}
 {"op": "connect", "connections": 0}
 {"op": "connect", "connections": 5}
 {"op": "connect", "settings": {"IDLE_TIMEOUT_MS": -1}}
@@ -96,6 +105,7 @@ INVALID = """
 {"op": "sync"}
 {"event": "ready", "driver": "d", "protocol": "wmx-driver/2", "transports": [], "features": []}
 {"event": "ready", "driver": "d", "protocol": "wmx-driver/1", "transports": [], "features": ["x"]}
+{"event": "listening", "addr": "here"}
 {"event": "connected", "conn": -1, "addr": "a:1", "version": 1}
 {"event": "disconnected", "conn": 0, "addr": "a:1", "handshake": false, "by": "us", "code": null,
  "reason": ""}
@@ -162,3 +172,10 @@ def test_every_type_of_a_member_is_known() -> None:
     used = set(re.findall(r"#/\$defs/([\w.]+)", json.dumps(SCHEMA)))
     assert used <= known
     assert known - used == set()
+
+
+def test_a_feature_concerns_transports_that_exist() -> None:
+    used = {name for feature in driver.FEATURES.values() for name in feature.transports}
+    assert used == set(driver.SETS["TRANSPORT"])
+    for name in driver.SETS["FORMAT"]:
+        assert driver.FEATURES[name].transports == ("http",)

@@ -12,16 +12,14 @@ from collections import deque
 from collections.abc import Callable, Generator
 from contextlib import suppress
 
-from muxwire._generated.registries import ErrorCode
+from muxwire._generated.registries import BACKOFF_BASE_MS, BACKOFF_CAP_MS, ErrorCode
 from muxwire.callhome.fields import address
 from muxwire.callhome.journey import Journey, Target
-from muxwire.callhome.listener import Listener
+from muxwire.callhome.listener import Listener, Observer
 from muxwire.callhome.post import open_session
 from muxwire.core.callhome.connection import check_idle_timeout
 from muxwire.core.config import Config
-from muxwire.core.events import (
-    Event,
-)
+from muxwire.core.events import Event
 from muxwire.core.metadata import open_metadata
 from muxwire.errors import (
     ConnectError,
@@ -30,8 +28,7 @@ from muxwire.errors import (
     LocalProtocolError,
 )
 from muxwire.tcp.address import explain, parse, render
-from muxwire.tcp.caller import Caller, Headers
-from muxwire.tcp.client import CLOSE_WAIT
+from muxwire.tcp.caller import CLOSE_WAIT, Caller, Headers
 from muxwire.tcp.flight import Flight
 from muxwire.tcp.stream import RequestSink
 
@@ -105,6 +102,9 @@ class Client(Caller):
         recover: Retry.
         wait: Seconds that a request may wait.
         idle_timeout_ms: What is announced.
+        backoff: Base and cap of the rest of a worker that cannot be reached, seconds.  Other
+            values than these are for tests (REC-004).
+        observer: Hears what happens to each connection of a worker.
 
     Raises:
         InvalidArgument: a target is none, or a number is out of range.
@@ -117,6 +117,9 @@ class Client(Caller):
         recover: bool = True,
         wait: float = 10.0,
         idle_timeout_ms: int = 0,
+        *,
+        backoff: tuple[float, float] = (BACKOFF_BASE_MS / 1000, BACKOFF_CAP_MS / 1000),
+        observer: Observer | None = None,
     ) -> None:
         if not targets:
             raise InvalidArgument("connect wants at least one target")
@@ -124,12 +127,13 @@ class Client(Caller):
         super().__init__(recover)
         self.home = ""
         self.journeys: dict[bytes, Journey] = {}
+        self.backoff = backoff
         self._wait = wait
         self._targets = [Target(self, target) for target in targets]
         self._names = frozenset(target.target for target in self._targets)
         self._waiting: deque[Flight] = deque()
         self._wake: asyncio.TimerHandle | None = None
-        self.listener = Listener(self._on_event, idle_timeout_ms)
+        self.listener = Listener(self._on_event, idle_timeout_ms, observer)
         self.session = open_session(config.connect_timeout)
 
     async def start(self, listen: str, advertise: str | None = None) -> Client:

@@ -51,7 +51,7 @@ class Target:
         self.resting_until = -inf
         self._client = client
         self._prefix = _prefix(target)
-        self._backoff = Backoff(client.uniform)
+        self._backoff = Backoff(client.uniform, *client.backoff)
         self._posts: set[asyncio.Task[None]] = set()
 
     def open(

@@ -8,13 +8,19 @@ from __future__ import annotations
 
 import asyncio
 import hmac
+import itertools
 from collections.abc import Callable
+from functools import partial
 
 from muxwire._generated.registries import ErrorCode
 from muxwire.callhome.acceptor import Acceptor
 from muxwire.core.callhome import RouterEnd, RouterStream
-from muxwire.core.events import ConnectionEnded, Event
+from muxwire.core.events import ConnectionEnded, Event, Idle
 from muxwire.tcp.pump import Pump
+
+Observer = Callable[[int, str, Idle | ConnectionEnded], None]
+"""Hears of a connection, by its number from 1 and the worker's address, that it can carry streams
+and that it has ended."""
 
 _NOBODY = bytes(16)
 """Compared with the token of a HELLO whose id is not known, so that it takes as long."""
@@ -26,11 +32,19 @@ class Listener:
     Args:
         on_event: Takes the events of streams.
         idle_timeout_ms: What is announced; 0 stands for 60,000 (P0-014).
+        observer: Hears what happens to each connection.
     """
 
-    def __init__(self, on_event: Callable[[Event], None], idle_timeout_ms: int = 0) -> None:
+    def __init__(
+        self,
+        on_event: Callable[[Event], None],
+        idle_timeout_ms: int = 0,
+        observer: Observer | None = None,
+    ) -> None:
         self._on_event = on_event
         self._idle_timeout_ms = idle_timeout_ms
+        self._observer = observer
+        self._numbers = itertools.count(1)
         self._acceptor = Acceptor(self._accept)
         self._streams: dict[bytes, RouterStream] = {}
         self._connections: set[_Accepted] = set()
@@ -75,7 +89,13 @@ class Listener:
                 connection.pump.abort()
 
     def _accept(self) -> asyncio.Protocol:
-        connection = _Accepted(self._judge, self._on_event, self._gone, self._idle_timeout_ms)
+        number = next(self._numbers)
+        connection = _Accepted(
+            self._judge,
+            partial(self._hear, number),
+            self._gone,
+            self._idle_timeout_ms,
+        )
         self._connections.add(connection)
         self._none_left.clear()
         return connection.pump
@@ -84,6 +104,12 @@ class Listener:
         self._connections.discard(connection)
         if not self._connections:
             self._none_left.set()
+
+    def _hear(self, number: int, peer: str, event: Event) -> None:
+        if not isinstance(event, Idle | ConnectionEnded):
+            self._on_event(event)
+        elif self._observer is not None and getattr(event, "first", True):
+            self._observer(number, peer, event)
 
     def _judge(self, request_id: bytes, token: bytes) -> RouterStream | int:
         """Decide about a HELLO (P0-018, P0-019)."""
@@ -100,12 +126,12 @@ class _Accepted:
     def __init__(
         self,
         judge: Callable[[bytes, bytes], RouterStream | int],
-        on_event: Callable[[Event], None],
+        on_event: Callable[[str, Event], None],
         on_gone: Callable[[_Accepted], None],
         idle_timeout_ms: int,
     ) -> None:
         self._loop = asyncio.get_running_loop()
-        self._on_stream_event = on_event
+        self._hear = on_event
         self._core = RouterEnd(judge, self._loop.time(), idle_timeout_ms, self._wake)
         self.pump = Pump(self._core, self._on_event, lambda: on_gone(self))
 
@@ -116,5 +142,4 @@ class _Accepted:
         self.pump.touch()
 
     def _on_event(self, event: Event) -> None:
-        if not isinstance(event, ConnectionEnded):
-            self._on_stream_event(event)
+        self._hear(self.pump.peer, event)

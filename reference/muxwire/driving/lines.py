@@ -13,6 +13,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NoReturn
 
+from muxwire._generated.registries import HTTP_MAX_HEARTBEAT_MS, HTTP_MIN_HEARTBEAT_MS
 from muxwire.core.settings import Settings
 from muxwire.errors import InvalidArgument
 from muxwire.tcp.address import parse
@@ -20,19 +21,6 @@ from muxwire.tcp.address import parse
 PROTOCOL = "wmx-driver/1"
 MAX_LINE = 128 * 1024 * 1024
 """Longest line, octets."""
-
-FEATURES = (
-    "retry",
-    "connections",
-    "settings",
-    "timing",
-    "sent",
-    "headers",
-    "pipelining",
-    "pause",
-    "bidi",
-    "close",
-)
 
 _U32 = 2**32 - 1
 
@@ -105,18 +93,26 @@ def _address(value: object) -> str:
     return _text(value)
 
 
-def _settings(value: object) -> Settings:
+def _one_of(*names: str) -> Callable[[object], str]:
+    def check(value: object) -> str:
+        if value not in names:
+            raise ValueError(f"is none of {', '.join(names)}")
+        return _text(value)
+
+    return check
+
+
+def _settings(value: object) -> dict[str, int]:
     if not isinstance(value, dict):
         raise ValueError("is no object")
     known = {name.upper() for name in Settings.__dataclass_fields__}
     check = _integer(0, 2**64)
     changes = {name.lower(): check(value[name]) for name in sorted(known & value.keys())}
-    settings = Settings.recommended(**changes)
     try:
-        settings.check()
+        Settings.recommended(**changes).check()
     except InvalidArgument as error:
         raise ValueError(f"are not allowed: {error}") from None
-    return settings
+    return changes
 
 
 def _any(value: object) -> object:
@@ -136,12 +132,17 @@ OPERATIONS: Mapping[str, Mapping[str, tuple[Callable[[object], Any], object]]] =
     "connect": {
         "addrs": (_list(_address), None),
         "transport": (_text, "tcp"),
+        "listen": (_address, "127.0.0.1:0"),
+        "format": (_one_of("sse", "ndjson", "binary"), "sse"),
+        "http2": (_flag, False),
         "connections": (_integer(1, 4), 1),
         "settings": (_settings, None),
         "connect_timeout_ms": (_MS, 5_000),
         "backoff_base_ms": (_MS, 100),
         "backoff_cap_ms": (_MS, 10_000),
         "wait_ms": (_MS, 10_000),
+        "heartbeat_ms": (_integer(HTTP_MIN_HEARTBEAT_MS, HTTP_MAX_HEARTBEAT_MS), 15_000),
+        "min_silence_ms": (_MS, 10_000),
     },
     "request": {
         **_REF,

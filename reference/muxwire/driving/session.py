@@ -7,16 +7,19 @@ the tester's words end, so do the connections, soon.
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable
+from functools import partial
+from itertools import chain
 from typing import Any
 
-from muxwire.core.config import Config
-from muxwire.core.events import ConnectionEnded, GoawayReceived, HandshakeDone
-from muxwire.core.settings import Settings
-from muxwire.driving.lines import FEATURES, PROTOCOL, BadLine, read, write
+from muxwire._generated import codec
+from muxwire.core.events import ConnectionEnded, GoawayReceived, HandshakeDone, Idle
+from muxwire.driving.lines import PROTOCOL, BadLine, read, write
 from muxwire.driving.request import DrivenRequest
-from muxwire.errors import InvalidArgument
-from muxwire.tcp.client import Client
+from muxwire.driving.transports import Ears, Transport, Wish, offered
+from muxwire.errors import ConnectError, InvalidArgument
+from muxwire.tcp.caller import Caller
 from muxwire.tcp.link import Milestone
 from muxwire.version import VERSION
 
@@ -35,7 +38,11 @@ class Session:
     def __init__(self, target: str | None, output: Callable[[bytes], None]) -> None:
         self._target = target
         self._output = output
-        self._client: Client | None = None
+        self._offered = offered()
+        self._features: tuple[str, ...] = ()  # of the transport in use
+        self._client: Caller | None = None
+        self._starting: asyncio.Task[None] | None = None
+        self._later: deque[Callable[[], None]] = deque()
         self._refs: set[str] = set()
         self._open: dict[str, DrivenRequest] = {}
         self._closing = asyncio.Event()
@@ -47,8 +54,8 @@ class Session:
             "ready",
             driver=f"muxwire {VERSION}",
             protocol=PROTOCOL,
-            transports=["tcp"],
-            features=FEATURES,
+            transports=[*self._offered],
+            features=[*dict.fromkeys(chain(*(path.features for path in self._offered.values())))],
         )
 
     async def run(self) -> None:
@@ -61,6 +68,20 @@ class Session:
 
     def take(self, line: bytes | None) -> None:
         """Carry out a line; None is one that is too long."""
+        self._in_turn(partial(self._carry_out, line))
+
+    def end(self) -> None:
+        """Note the end of the input."""
+        self._in_turn(self._end)
+
+    def _in_turn(self, action: Callable[[], None]) -> None:
+        """Do what the tester wants once `connect` is in force."""
+        if self._starting is None:
+            action()
+        else:
+            self._later.append(action)
+
+    def _carry_out(self, line: bytes | None) -> None:
         try:
             if line is None:
                 raise BadLine("the line is too long")
@@ -70,8 +91,7 @@ class Session:
             ref = {} if bad.ref is None else {"ref": bad.ref}
             self._say("invalid", op=bad.op, **ref, message=str(bad))
 
-    def end(self) -> None:
-        """Note the end of the input."""
+    def _end(self) -> None:
         self._input_over.set()
         self._closing.set()
 
@@ -87,39 +107,35 @@ class Session:
         *,
         addrs: list[str] | None,
         transport: str,
-        connections: int,
-        settings: Settings | None,
-        connect_timeout_ms: int,
-        backoff_base_ms: int,
-        backoff_cap_ms: int,
-        wait_ms: int,
+        settings: dict[str, int] | None,
+        **how: Any,
     ) -> None:
-        if transport != "tcp":
+        path = self._offered.get(transport)
+        if path is None:
             self._say("unsupported", op="connect", feature=transport)
             return
         if self._client is not None or self._closing.is_set():
             raise BadLine("connect comes once, and before close", "connect")
-        targets = addrs if addrs is not None else [self._target] if self._target else []
+        if addrs is None:
+            addrs = [self._target] if self._target else []
+        wish = Wish(addrs=tuple(addrs), transport=transport, settings=settings or {}, **how)
+        self._features = path.features
+        self._starting = asyncio.create_task(self._start(path, wish))
+
+    async def _start(self, path: Transport, wish: Wish) -> None:
+        """Make the client; operations wait until that is done."""
+        ears = Ears(
+            on_listening=self._on_listening,
+            on_connection=self._on_connection,
+            on_written=self._on_written,
+        )
         try:
-            config = Config(
-                settings=settings or Settings.recommended(),
-                connect_timeout=connect_timeout_ms / 1000,
-                handshake_timeout=max(1.0, connect_timeout_ms / 1000),
-            )
-            self._client = Client(
-                tuple(targets),
-                config,
-                connections,
-                recover=True,
-                wait=wait_ms / 1000,
-                pipeline=True,
-                backoff=(backoff_base_ms / 1000, backoff_cap_ms / 1000),
-                observer=self._on_connection,
-                on_written=self._on_written,
-            )
-        except InvalidArgument as error:
-            raise BadLine(str(error), "connect") from None
-        self._client.dial()
+            self._client = await path.start(wish, ears)
+        except (InvalidArgument, ConnectError) as error:
+            self._say("invalid", op="connect", message=str(error))
+        self._starting = None
+        while self._later and self._starting is None:
+            self._later.popleft()()
 
     def _op_request(
         self,
@@ -141,6 +157,9 @@ class Session:
         messages = messages_b64
         if messages is None:
             messages = [body_b64 or b""] if body_b64 is not None or not hold_open else []
+        if "bidi" not in self._features and (hold_open or len(messages) != 1):
+            self._say("unsupported", op="request", ref=ref, feature="bidi")
+            return
         request = DrivenRequest(
             ref,
             paused=paused,
@@ -210,8 +229,13 @@ class Session:
 
     # -- what happens
 
-    def _on_connection(self, conn: int, target: str, milestone: Milestone) -> None:
+    def _on_listening(self, address: str) -> None:
+        self._say("listening", addr=address)
+
+    def _on_connection(self, conn: int, target: str, milestone: Milestone | Idle) -> None:
         match milestone:
+            case Idle():
+                self._say("connected", conn=conn, addr=target, version=codec.VERSION)
             case HandshakeDone(version=version):
                 self._say("connected", conn=conn, addr=target, version=version)
             case GoawayReceived(code=code, last_ordinal=last, grace_ms=grace):
@@ -238,7 +262,7 @@ class Session:
 
     # -- the end
 
-    async def _close(self, client: Client) -> None:
+    async def _close(self, client: Caller) -> None:
         """Leave orderly, or soon if the input is over."""
         leaving = asyncio.create_task(self._leave(client))
         hurry = asyncio.create_task(self._input_over.wait())
@@ -250,7 +274,7 @@ class Session:
         hurry.cancel()
         await leaving
 
-    async def _leave(self, client: Client) -> None:
+    async def _leave(self, client: Caller) -> None:
         await client.close(None)
         await self._idle.wait()
 

@@ -25,6 +25,9 @@ from muxwire.tcp.stream import Answer, Exchange, Inbox, RequestSink, Stream
 
 Headers = Iterable[tuple[str, str]]
 
+CLOSE_WAIT = 5.0
+"""Seconds that an orderly close waits for running requests."""
+
 MAX_TIMEOUT = (2**32 - 1) / 1000
 """Longest timeout in seconds: it travels as a u32 of milliseconds."""
 
@@ -191,6 +194,13 @@ class Caller(ABC):
         return flight
 
     # -- what a path adds
+
+    @abstractmethod
+    async def close(self, wait: float | None = CLOSE_WAIT) -> None:
+        """Open nothing more, give running requests `wait` seconds, close.
+
+        None waits as long as they take.
+        """
 
     @abstractmethod
     def _launch(self, flight: Flight) -> None:

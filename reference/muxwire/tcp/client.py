@@ -27,16 +27,13 @@ from muxwire.errors import (
     LocalProtocolError,
 )
 from muxwire.tcp.address import parse
-from muxwire.tcp.caller import Caller
+from muxwire.tcp.caller import CLOSE_WAIT, Caller
 from muxwire.tcp.flight import Flight
 from muxwire.tcp.link import Link, Milestone, dial
 from muxwire.tcp.tls import check_context
 
 Observer = Callable[[int, str, Milestone], None]
 """Hears what happens to connections: the number of the dial from 1, its target, and what."""
-
-CLOSE_WAIT = 5.0
-"""Seconds that an orderly close waits for running requests."""
 
 MAX_CONNECTIONS = 4
 """Connections to one worker (REC-010)."""

@@ -178,6 +178,11 @@ class Pump(asyncio.Protocol):
         if self._scheduled:
             self._turn()
 
+    @property
+    def peer(self) -> str:
+        """The peer's address, "" before there is one."""
+        return render(*self._peer[:2]) if self._peer else ""
+
     def fileno(self) -> int:
         """Return the number of the socket, or -1 if it is gone."""
         if self._transport is None:
@@ -226,7 +231,7 @@ class Pump(asyncio.Protocol):
             return
         fields: dict[str, Any] = {
             "event": "GOAWAY sent" if isinstance(event, GoawaySent) else "GOAWAY received",
-            "peer": self._peer and render(*self._peer[:2]),
+            "peer": self.peer,
             "code": event.code,
         }
         if isinstance(event, ConnectionEnded):

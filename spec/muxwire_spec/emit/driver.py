@@ -67,7 +67,11 @@ def _alternatives(names: Sequence[str]) -> list[str]:
 
 def features() -> str:
     """Return the table of features."""
-    return markdown(("feature", "what it covers"), driver.FEATURES.items())
+    rows = (
+        (name, feature.covers, ", ".join(feature.transports))
+        for name, feature in driver.FEATURES.items()
+    )
+    return markdown(("feature", "what it covers", "transports"), rows)
 
 
 # --- schema -----------------------------------------------------------------------------------
