@@ -25,7 +25,7 @@ CaseFunction = Callable[[Any], Awaitable[None]]
 """Takes a ``Context``, or a ``ClientContext`` where the role is client."""
 
 PACKAGES: Mapping[str, tuple[str, ...]] = {
-    "worker": ("muxwire_conformance.cases",),
+    "worker": ("muxwire_conformance.cases", "muxwire_conformance.cases_callhome"),
     "client": ("muxwire_conformance.cases_client",),
 }
 """Where the cases of each role are declared."""

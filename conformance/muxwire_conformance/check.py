@@ -9,9 +9,10 @@ import signal
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+from muxwire_conformance.callback import Callback
 from muxwire_conformance.case import Case
 from muxwire_conformance.launched import Launched
 from muxwire_conformance.patience import Patience
@@ -58,6 +59,7 @@ class Request:
     no_color: bool = False
     command: list[str] | None = None
     launch: Sequence[str] = ()  # the command of --target-cmd
+    callback: Callback = field(default_factory=Callback)
     unmatched: Sequence[str] = ()  # what is wrong with the baseline, one line each
 
 
@@ -146,7 +148,11 @@ class Check:
                 self.text.say(f"judging {address.url}")
             patience = Patience(request.timeout)
             findings = await preflight(
-                address, patience, wait=request.wait, seed=request.options.seed
+                address,
+                patience,
+                wait=request.wait,
+                seed=request.options.seed,
+                callback=replace(request.callback),
             )
             self._introduce(address, findings)
             reports.begin({**facts, **_found(address, findings)})

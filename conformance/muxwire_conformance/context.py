@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from muxwire_conformance.callback import Callback
 from muxwire_conformance.case_context import CaseContext
 from muxwire_conformance.dialogue import Body, Connection
 from muxwire_conformance.tls import dial
@@ -25,6 +26,7 @@ class Context(CaseContext):
 
     Attributes:
         info: The target's answer to ``conformance.info``, empty if it has none.
+        callback: Where workers can dial back.
     """
 
     connections: list[Connection]
@@ -40,11 +42,13 @@ class Context(CaseContext):
         features: Iterable[str] = (),
         twin_run: bool = False,
         name: str = "",
+        callback: Callback | None = None,
     ) -> None:
         super().__init__(
             patience=patience, seed=seed, case=case, features=features, twin_run=twin_run, name=name
         )
         self.address = address
+        self.callback = callback or Callback()
         self.info: dict[str, Any] = dict(info or {})
         self.connections = []
 

@@ -268,22 +268,7 @@ class Connection(Conversation):
             not_processed: What the NOT_PROCESSED flag must be; None does not look.
             within: Seconds until the terminal, by default the usual deadline.
         """
-        expected = f"an error terminal with {wire.code_name(wire.code(error))}"
-        if not_processed is not None:
-            expected += " and NOT_PROCESSED" if not_processed else " without NOT_PROCESSED"
-        await self.wait_for(lambda: stream.terminal is not None, within)
-        frame = stream.terminal
-        if frame is None:
-            self.fail(check, expected)
-        body = frame.error
-        if body is None:
-            self.fail(check, expected, str(frame), frame, field="flags")
-        if body.code != wire.code(error):
-            self.fail(check, expected, str(frame), frame, field="code")
-        if not_processed not in (None, body.not_processed):
-            self.fail(check, expected, str(frame), frame, field="error_flags")
-        self.hold(check)
-        return frame
+        return await stream.fails(error, check=check, not_processed=not_processed, within=within)
 
     async def expect_stream_error(
         self,

@@ -19,8 +19,9 @@ from muxwire_spec import hexdump
 
 from muxwire_conformance import wire
 from muxwire_conformance.causes import likely_cause
+from muxwire_conformance.paths import TCP
 from muxwire_conformance.rules import rule
-from muxwire_conformance.transcript import Entry, Transcript
+from muxwire_conformance.transcript import HTTP_1, Entry, Transcript
 from muxwire_conformance.verdict import Result, Verdict
 
 PROGRAM = "muxwire-conformance"
@@ -98,7 +99,7 @@ def explain(result: Result, *, target: str, seed: int, verbose: bool = False) ->
     if result.ran or result.verdict is Verdict.INCONCLUSIVE:
         again = result.rerun or result.id
         command = rerun_command(again, target=target, seed=seed, role=result.role)
-        if result.role == "worker" and result.transcripts:
+        if result.role == "worker" and result.path == TCP and result.transcripts:
             words = [*invocation(), "replay", "REPORT.json", "--case", result.id]
             lines += ["  say the same octets again (the report is of --json)"]
             lines += [f"    {shlex.join(words)}"]
@@ -162,6 +163,8 @@ def _detailed(entries: Sequence[Entry]) -> set[int]:
 
 def decode(entry: Entry) -> list[str]:
     """Return the octets of an entry field by field; the first fault is marked below its field."""
+    if entry.protocol == HTTP_1:
+        return [repr(line)[1:-1] for line in entry.raw.decode("latin-1").split("\r\n")]
     lines: list[str] = []
     for line, fault in annotated(entry):
         lines += hexdump.render([_without_fault(line)]).splitlines()
@@ -177,7 +180,7 @@ def annotated(entry: Entry) -> list[tuple[hexdump.Line, str]]:
 
     A rule of the specification that the octets break comes before the remark of the case.
     """
-    if not entry.raw:
+    if not entry.raw or entry.protocol == HTTP_1:
         return []
     default = "worker" if entry.who == "judge" else "client"
     fields = hexdump.annotate(

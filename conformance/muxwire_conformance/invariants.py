@@ -7,7 +7,9 @@ saw; the runner turns sightings into the verdict of ``<requirement>/every-frame`
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 from muxwire_spec import frames as layouts
 from muxwire_spec.model import FrameKind
@@ -54,9 +56,14 @@ WATCHED: tuple[str, ...] = (
 _KEY = re.compile(rb"[a-z0-9._-]{1,64}")
 
 
-def _lower_kinds() -> dict[tuple[int, int | None], FrameKind]:
+Kinds = Mapping[tuple[int, int | None], FrameKind]
+"""Frame kinds by type and subtype."""
+
+
+def lower_kinds(frames: Iterable[FrameKind]) -> Kinds:
+    """Return the frame kinds of a protocol by their numbers."""
     kinds: dict[tuple[int, int | None], FrameKind] = {}
-    for kind in layouts.FRAMES:
+    for kind in frames:
         number = FRAME_TYPES.value(kind.type)
         subtype = None
         if kind.subtype is not None:
@@ -66,7 +73,7 @@ def _lower_kinds() -> dict[tuple[int, int | None], FrameKind]:
     return kinds
 
 
-KINDS = _lower_kinds()
+KINDS = lower_kinds(layouts.FRAMES)
 
 
 @dataclass(slots=True)
@@ -85,6 +92,8 @@ class Watcher:
     The connection tells it what the judge sent that matters: its settings, its credit and the ids
     that it opened.
     """
+
+    KINDS: ClassVar[Kinds] = KINDS
 
     def __init__(self) -> None:
         self.settings = {known.name: known.assumed for known in SETTINGS}
@@ -149,7 +158,7 @@ class Watcher:
         self._frames += 1
         if seen.type >= 0x80:
             return faults
-        kind = KINDS.get((seen.type, None)) or KINDS.get((seen.type, seen.subtype))
+        kind = self.KINDS.get((seen.type, None)) or self.KINDS.get((seen.type, seen.subtype))
         if kind is None:
             if not seen.extension:
                 fault("FRM-004", f"a worker must not send {seen.name}")

@@ -10,8 +10,9 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from muxwire_conformance.callhome.context import CallhomeContext, ask_over_callhome
 from muxwire_conformance.context import Context
-from muxwire_conformance.paths import TCP
+from muxwire_conformance.paths import CALLHOME, TCP
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,5 +37,6 @@ async def ask_over_tcp(context: Context) -> dict[str, Any]:
 
 PATH_JUDGES: Mapping[str, PathJudge] = {
     TCP: PathJudge(context=Context, ask=ask_over_tcp),
+    CALLHOME: PathJudge(context=CallhomeContext, ask=ask_over_callhome),
 }
 """The paths that the judge can speak, by name."""

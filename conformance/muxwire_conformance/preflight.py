@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from muxwire_conformance import wire
+from muxwire_conformance.callback import Callback
 from muxwire_conformance.context import Context
 from muxwire_conformance.dialogue import Connection
 from muxwire_conformance.path_judges import PATH_JUDGES
@@ -61,9 +62,17 @@ class Findings:
     works: bool = False
     paths: dict[str, Address] = field(default_factory=dict)
     closed: dict[str, str] = field(default_factory=dict)
+    callback: Callback = field(default_factory=Callback)
 
 
-async def preflight(address: Address, patience: Patience, *, wait: float, seed: int) -> Findings:
+async def preflight(
+    address: Address,
+    patience: Patience,
+    *,
+    wait: float,
+    seed: int,
+    callback: Callback | None = None,
+) -> Findings:
     """Connect, set up, measure, ask who it is, and try the paths that it declares.
 
     Args:
@@ -71,22 +80,26 @@ async def preflight(address: Address, patience: Patience, *, wait: float, seed: 
         patience: Deadlines; it learns the fence time.
         wait: Seconds to go on trying while nothing listens.
         seed: Seed of the run.
+        callback: Where workers can dial back.
 
     Raises:
         PreflightError: this is no WMX worker, or it cannot be reached.
     """
+    callback = callback or Callback()
     connect_seconds = await _dial(address, wait)
+    over_http = Findings(connect_seconds=connect_seconds, asked=True, callback=callback)
     if address.scheme == "http":
-        return await _look_over_http(address, patience, seed=seed, connect_seconds=connect_seconds)
+        return await _look_over_http(over_http, address, patience, seed=seed)
     context = Context(address=address, patience=patience, seed=seed, name="preflight")
     try:
         findings = await _look(context, connect_seconds)
     except HttpAnswerError:
         if address.scheme:
             raise
-        return await _look_over_http(address, patience, seed=seed, connect_seconds=connect_seconds)
+        return await _look_over_http(over_http, address, patience, seed=seed)
     finally:
         context.abandon()
+    findings.callback = callback
     findings.paths[TCP] = address
     await _try_paths(findings, address, patience, seed=seed)
     return findings
@@ -159,15 +172,14 @@ async def _look(context: Context, connect_seconds: float) -> Findings:
 
 
 async def _look_over_http(
-    address: Address, patience: Patience, *, seed: int, connect_seconds: float
+    findings: Findings, address: Address, patience: Patience, *, seed: int
 ) -> Findings:
     """Ask on each path over HTTP who it is."""
-    findings = Findings(connect_seconds=connect_seconds, asked=True)
     place = address.beside(address.port)
     troubles = []
     for path in (one for one in PATH_JUDGES if one != TCP):
         started = time.monotonic()
-        answer, trouble = await _ask_on(path, place, patience, seed=seed)
+        answer, trouble = await _ask_on(path, place, patience, findings.callback, seed)
         if answer is None:
             troubles.append(f"{path}: {trouble}")
             continue
@@ -198,7 +210,7 @@ async def _try_paths(
             findings.closed[path] = "conformance.info declares it and names no port for it"
             continue
         place = address.beside(port) if path != TCP else replace(address, port=port, scheme="")
-        answer, trouble = await _ask_on(path, place, patience, seed=seed)
+        answer, trouble = await _ask_on(path, place, patience, findings.callback, seed)
         if answer is None:
             findings.closed[path] = f"it is declared and not served at {place.url}: {trouble}"
         else:
@@ -208,11 +220,13 @@ async def _try_paths(
 
 
 async def _ask_on(
-    path: str, place: Address, patience: Patience, *, seed: int
+    path: str, place: Address, patience: Patience, callback: Callback, seed: int
 ) -> tuple[dict[str, Any] | None, str]:
     """Ask who it is; return the answer, or None and why there is none."""
     judge = PATH_JUDGES[path]
-    context = judge.context(address=place, patience=patience, seed=seed, name=f"preflight {path}")
+    context = judge.context(
+        address=place, patience=patience, seed=seed, name=f"preflight {path}", callback=callback
+    )
     try:
         return await judge.ask(context), ""
     except Stopped as error:

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from muxwire_conformance import reproducer
+from muxwire_conformance.paths import TCP, path_of
 from muxwire_conformance.recorded import EVENT, Conversation, Piece, Record, RecordError
 from muxwire_conformance.referee import CLIENT
 from muxwire_conformance.transcript import HALF_CLOSES, NOT_KEPT, RESETS
@@ -30,6 +31,9 @@ def prepare(record: Record) -> dict[str, Any]:
     """
     if record.judge != CLIENT:
         text = f"{record.id}: the judge was the worker; only a client can start a conversation"
+        raise RecordError(text)
+    if path_of(record.id) != TCP:
+        text = f"{record.id}: only conversations over TCP can be said again, run the case again"
         raise RecordError(text)
     steps: list[dict[str, Any]] = []
     came = {}

@@ -409,6 +409,7 @@ class Session:
             info=self.info,
             features=self.findings.features,
             twin_run=twin_run,
+            callback=self.findings.callback,
         )
 
     async def _execute(self, one: Case, function: CaseFunction, *, twin_run: bool) -> Result:
@@ -539,6 +540,7 @@ class Session:
                 info=self.info,
                 features=self.findings.features,
                 name=f"liveness {self._serial}",
+                callback=self.findings.callback,
             )
             try:
                 if not self.findings.works:

@@ -11,6 +11,7 @@ from muxwire_conformance.verdict import Unprepared
 from muxwire_conformance.wire import Assembler, ErrorBody, Frame, HeaderFields
 
 if TYPE_CHECKING:
+    from muxwire_conformance.conversation import Conversation
     from muxwire_conformance.dialogue import Connection
 
 
@@ -26,21 +27,19 @@ class Answer(dict[str, Any]):
         raise Unprepared(f"{name!r} in the answer of the target", str(dict(self)))
 
 
-class Stream:
-    """A request id on a connection.
+class Response:
+    """What comes back for a request id on a connection.
 
     Helpers with ``check=`` judge: they emit that check, or fail the case. Without ``check=`` they
     prepare: if what they wait for does not come, the case is INCONCLUSIVE.
     """
 
-    def __init__(self, connection: Connection, request_id: bytes, *, discard: bool = False) -> None:
+    def __init__(
+        self, connection: Conversation, request_id: bytes, *, discard: bool = False
+    ) -> None:
         self.connection = connection
         self.id = request_id
-        self.next_seq = 0
-        self.sent_cost = 0
-        self.send_limit = connection.peer_settings["INITIAL_STREAM_WINDOW"]
         self.received_cost = 0
-        self.credit_given = connection.watcher.settings["INITIAL_STREAM_WINDOW"]
         self.frames: list[Frame] = []
         self.headers: list[tuple[bytes, bytes]] | None = None
         self.trailers: list[tuple[bytes, bytes]] | None = None
@@ -54,55 +53,6 @@ class Stream:
         """Name the request by the start of its id."""
         return f"request {self.id.hex()[:8]}.."
 
-    # -- sending ---------------------------------------------------------------------------
-
-    def send(
-        self,
-        data: bytes = b"",
-        *,
-        end: bool = False,
-        more: bool = False,
-        **header: Unpack[HeaderFields],
-    ) -> bytes:
-        """Write one REQUEST frame with the next seq at once, whatever the credit; return it."""
-        seq = self.next_seq
-        self.next_seq += 1
-        raw = wire.request(self.id, seq, data, end=end, more=more, **header)
-        self.connection.send(raw)
-        return raw
-
-    async def send_message(self, data: bytes, *, end: bool = False) -> None:
-        """Write one message of any size as a correct client does: in pieces, within all credit.
-
-        Returns early when the request or the connection has ended.
-        """
-        left = memoryview(data)
-        while True:
-            room = self._room()
-            if room < min(1, len(left)) or (room < 0 and not end):
-                if not await self.connection.until(
-                    lambda: self._room() >= 1 or self.terminal is not None,
-                    self.connection.patience.seconds,
-                ):
-                    self.connection.fail(None, "credit to send more of a message")
-                if self.terminal is not None:
-                    return
-                continue
-            piece, left = left[:room], left[room:]
-            self.send(bytes(piece), more=bool(left), end=end and not left)
-            if not left:
-                return
-            await self.connection.flushed()
-
-    def _room(self) -> int:
-        connection = self.connection
-        credit = min(self.send_limit - self.sent_cost, connection.send_limit - connection.sent_cost)
-        return min(connection.peer_settings["MAX_FRAME_SIZE"], credit - wire.HEADER_SIZE)
-
-    def finish(self) -> None:
-        """Write an empty REQUEST with END_STREAM."""
-        self.send(end=True)
-
     def stop(self, reason: str | int = "CANCELLED") -> None:
         """Write STOP."""
         self.connection.send(wire.stop(self.id, reason))
@@ -110,8 +60,6 @@ class Stream:
     def kill(self, reason: str | int = "CANCELLED") -> None:
         """Write KILL."""
         self.connection.send(wire.kill(self.id, reason))
-
-    # -- receiving -------------------------------------------------------------------------
 
     def receive(self, frame: Frame) -> None:
         """Take a RESPONSE frame; called by the connection."""
@@ -189,6 +137,39 @@ class Stream:
         self.connection.hold(check)
         return Answer(value)
 
+    async def fails(
+        self,
+        error: str,
+        *,
+        check: str | None = None,
+        not_processed: bool | None = None,
+        within: float | None = None,
+    ) -> Frame:
+        """Wait for an error terminal with this code and return it.
+
+        Args:
+            error: Name of the error code.
+            check: The check to emit.
+            not_processed: What the NOT_PROCESSED flag must be; None does not look.
+            within: Seconds until the terminal, by default the usual deadline.
+        """
+        expected = f"an error terminal with {wire.code_name(wire.code(error))}"
+        if not_processed is not None:
+            expected += " and NOT_PROCESSED" if not_processed else " without NOT_PROCESSED"
+        await self._until(lambda: self.terminal is not None, within)
+        frame, connection = self.terminal, self.connection
+        if frame is None:
+            connection.fail(check, expected)
+        body = frame.error
+        if body is None:
+            connection.fail(check, expected, str(frame), frame, field="flags")
+        if body.code != wire.code(error):
+            connection.fail(check, expected, str(frame), frame, field="code")
+        if not_processed not in (None, body.not_processed):
+            connection.fail(check, expected, str(frame), frame, field="error_flags")
+        connection.hold(check)
+        return frame
+
     def _state(self) -> str:
         if self.terminal is not None:
             kind = f"error {self.error}" if self.terminal.is_error else "success"
@@ -197,3 +178,63 @@ class Stream:
             f"{len(self.frames)} RESPONSE frames with {len(self.messages)} messages,"
             f" then {self.connection.situation()}"
         )
+
+
+class Stream(Response):
+    """A request id on a WMX/1 connection, of which the judge sends the request."""
+
+    connection: Connection
+
+    def __init__(self, connection: Connection, request_id: bytes, *, discard: bool = False) -> None:
+        super().__init__(connection, request_id, discard=discard)
+        self.next_seq = 0
+        self.sent_cost = 0
+        self.send_limit = connection.peer_settings["INITIAL_STREAM_WINDOW"]
+        self.credit_given = connection.watcher.settings["INITIAL_STREAM_WINDOW"]
+
+    def send(
+        self,
+        data: bytes = b"",
+        *,
+        end: bool = False,
+        more: bool = False,
+        **header: Unpack[HeaderFields],
+    ) -> bytes:
+        """Write one REQUEST frame with the next seq at once, whatever the credit; return it."""
+        seq = self.next_seq
+        self.next_seq += 1
+        raw = wire.request(self.id, seq, data, end=end, more=more, **header)
+        self.connection.send(raw)
+        return raw
+
+    async def send_message(self, data: bytes, *, end: bool = False) -> None:
+        """Write one message of any size as a correct client does: in pieces, within all credit.
+
+        Returns early when the request or the connection has ended.
+        """
+        left = memoryview(data)
+        while True:
+            room = self._room()
+            if room < min(1, len(left)) or (room < 0 and not end):
+                if not await self.connection.until(
+                    lambda: self._room() >= 1 or self.terminal is not None,
+                    self.connection.patience.seconds,
+                ):
+                    self.connection.fail(None, "credit to send more of a message")
+                if self.terminal is not None:
+                    return
+                continue
+            piece, left = left[:room], left[room:]
+            self.send(bytes(piece), more=bool(left), end=end and not left)
+            if not left:
+                return
+            await self.connection.flushed()
+
+    def _room(self) -> int:
+        connection = self.connection
+        credit = min(self.send_limit - self.sent_cost, connection.send_limit - connection.sent_cost)
+        return min(connection.peer_settings["MAX_FRAME_SIZE"], credit - wire.HEADER_SIZE)
+
+    def finish(self) -> None:
+        """Write an empty REQUEST with END_STREAM."""
+        self.send(end=True)

@@ -124,7 +124,8 @@ def default_command() -> list[str]:
     """Return the command that starts the bundled worker."""
     return [
         sys.executable,
-        *("-m", "muxwire", "serve", "--conformance", "--tcp", "127.0.0.1:0", "--json"),
+        *("-m", "muxwire", "serve", "--conformance", "--json"),
+        *("--tcp", "127.0.0.1:0", "--callhome", "127.0.0.1:0"),
         "--exit-with-stdin",
     ]
 

@@ -9,6 +9,9 @@ from muxwire_spec.interpret import WMX
 
 from muxwire_conformance import wire
 
+HTTP_1 = "HTTP/1.1"
+"""The protocol of an entry whose octets are shown as lines of text."""
+
 KEEP_FIRST = 120
 KEEP_LAST = 120
 KEEP_OCTETS = 2_048
@@ -104,6 +107,23 @@ class Transcript:
         if self.peer != "worker":
             return "worker"
         return "client" if self.protocol == WMX else "router"
+
+    def http(self, who: str, data: bytes, at: float, *, marked: bool = False) -> None:
+        """Record octets of an HTTP connection, named by their first line."""
+        line = data.partition(b"\r\n")[0][:200].decode("latin-1")
+        shown = line if line.isprintable() else f"{len(data)} octets"
+        raw = data[:KEEP_OCTETS]
+        self.add(
+            Entry(
+                at=at,
+                who=who,
+                text=f"{shown} ({len(data)} octets)",
+                raw=raw,
+                length=len(data),
+                marked=marked,
+                protocol=HTTP_1,
+            )
+        )
 
     def rubbish(self, data: bytes, at: float) -> None:
         """Record octets of the target that are no frame."""

@@ -103,7 +103,10 @@ def test_a_wrong_worker_exits_1_and_is_explained() -> None:
     [
         (["check", "HSK-003/offers-1-to-2"], "or HSK-003/offers-1-to-1 or"),
         (["check", "--target", "host"], "the port is missing"),
-        (["check", "--target", "http://h:1"], "the scheme 'http' is not supported"),
+        (["check", "--target", "https://h:1"], "the scheme 'https' is not supported"),
+        (["check", "--callback-advertise", "my.host:1"], "use ADDRESS or ADDRESS:PORT"),
+        (["check", "--callback-bind", "127.0.0.1:65000"], "the first is at most 64535"),
+        (["check", "--path", "udp"], "there is no path 'udp'"),
         (["check", "--area", "ABC"], "there is no area 'ABC'"),
         (["check", "-k", "a and"], "a word is missing"),
         (["check", "--timeout", "soon"], "is not a number of seconds"),

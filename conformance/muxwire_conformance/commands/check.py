@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 
+from muxwire_conformance.callback import Callback, parse_place
 from muxwire_conformance.check import check
 from muxwire_conformance.commands import options
 from muxwire_conformance.commands.judging import judge
@@ -63,6 +64,18 @@ def add(commands: options.Commands) -> None:
         metavar="SECONDS",
         help="wait so long for something to listen at the target",
     )
+    group = parser.add_argument_group("call-home, for targets that have to dial back to the judge")
+    group.add_argument(
+        "--callback-bind",
+        metavar="ADDRESS[:PORT]",
+        help="listen here for the worker; from PORT on, a port for each listener (default: the"
+        " judge's own address on the way to the target, and free ports)",
+    )
+    group.add_argument(
+        "--callback-advertise",
+        metavar="ADDRESS[:PORT]",
+        help="tell the worker this address instead, as behind NAT or a container's port mapping",
+    )
     group = parser.add_argument_group("TLS, for targets given as tls://HOST:PORT")
     for name, words in (
         ("ca", "certificates that the target's must lead to (default: those of the system)"),
@@ -78,6 +91,12 @@ def add(commands: options.Commands) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> int:
+    callback = Callback(
+        bind=parse_place(arguments.callback_bind) if arguments.callback_bind else None,
+        advertise=parse_place(arguments.callback_advertise)
+        if arguments.callback_advertise
+        else None,
+    )
     launch = read_command(arguments.target_cmd) if arguments.target_cmd else ()
     if launch:
         if arguments.targets:
@@ -89,6 +108,7 @@ def _run(arguments: argparse.Namespace) -> int:
             targets=[arguments.target_cmd],
             wait=arguments.wait,
             launch=launch,
+            callback=callback,
         )
     targets = arguments.targets or [os.environ.get("MUXWIRE_TARGET") or SELF]
     names = ("ca", "cert", "key", "name")
@@ -97,4 +117,6 @@ def _run(arguments: argparse.Namespace) -> int:
     for target in targets:
         if target != SELF:
             parse_address(target)  # refuse it before anything is started
-    return judge(arguments, check, role="worker", targets=targets, wait=arguments.wait)
+    return judge(
+        arguments, check, role="worker", targets=targets, wait=arguments.wait, callback=callback
+    )

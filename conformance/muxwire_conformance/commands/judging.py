@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 
 from muxwire_conformance.baseline import Baseline, BaselineReport, load_baseline
+from muxwire_conformance.callback import Callback
 from muxwire_conformance.case import PACKAGES, Case, load_cases
 from muxwire_conformance.check import Request
 from muxwire_conformance.commands import options
@@ -32,6 +33,7 @@ def judge(
     wait: float = 0.0,
     launch: Sequence[str] = (),
     only: Callable[[Case], bool] = lambda _one: True,
+    callback: Callback | None = None,
 ) -> int:
     """Run the selected cases of a role, or list them, and return the exit code.
 
@@ -43,6 +45,7 @@ def judge(
         wait: Seconds to wait for a target.
         launch: The command that starts the target, if the judge does.
         only: Which cases there are at all.
+        callback: Where workers can dial back.
 
     Raises:
         SelectionError: the selection is malformed or names what does not exist.
@@ -68,6 +71,7 @@ def judge(
             options=_run_options(arguments, baseline),
             wait=wait,
             launch=launch,
+            callback=callback or Callback(),
             timeout=arguments.timeout,
             strict=arguments.strict,
             files=_files(arguments, baseline),
