@@ -311,6 +311,14 @@ def check_base64(text: bytes) -> bytes:
     return binascii.a2b_base64(text)
 
 
+def ending(kind: str, members: Any, count: int) -> str:
+    """What a terminal event comes to."""
+    needed = "trailers" if kind == "done" else "num"
+    if isinstance(members, dict) and needed in members and members.get("items") == count:
+        return kind
+    return "wrong"
+
+
 def second_sse(body: bytes) -> tuple[list[bytes], str]:
     """Read a whole body as the WHATWG says; return its items, and how it goes on."""
     *lines, _ = re.split(rb"\r\n|\n|\r", body.removeprefix(b"\xef\xbb\xbf"))
@@ -329,8 +337,7 @@ def second_sse(body: bytes) -> tuple[list[bytes], str]:
             continue
         try:
             if kind in (b"done", b"error"):
-                right = json.loads(data)["items"] == len(items)
-                return items, kind.decode() if right else "wrong"
+                return items, ending(kind.decode(), json.loads(data), len(items))
             if [i for i in event.get(b"id", []) if b"\0" not in i][-1] != b"%d" % len(items):
                 return items, "wrong"
             if kind == b"item":
@@ -352,7 +359,7 @@ def second_ndjson(body: bytes) -> tuple[list[bytes], str]:
             members = json.loads(line.decode())
             kind = members["t"]
             if kind in ("done", "error"):
-                return items, kind if members["items"] == len(items) else "wrong"
+                return items, ending(kind, members, len(items))
             if kind in ("item", "bin") and members["seq"] != len(items):
                 return items, "wrong"
             if kind == "bin":
