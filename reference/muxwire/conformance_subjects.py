@@ -23,6 +23,8 @@ from muxwire.handlers import Handler, Request
 
 PREFIX = "conformance."
 STATS = PREFIX + "stats"
+ECHO = PREFIX + "echo"
+DRAIN = PREFIX + "drain"
 _U32 = 2**32 - 1
 
 

@@ -24,25 +24,9 @@ from muxwire._generated.http import (
 )
 from muxwire.core.metadata import Header
 from muxwire.errors import InvalidArgument
+from muxwire.overhttp import for_the_handler, for_the_wire
 from muxwire.tcp.address import render
 
-_HOP = frozenset(
-    (
-        b"connection",
-        b"keep-alive",
-        b"proxy-authenticate",
-        b"proxy-authorization",
-        b"proxy-connection",
-        b"te",
-        b"trailer",
-        b"transfer-encoding",
-        b"upgrade",
-    )
-)
-"""Fields that concern one hop (RFC 9110 section 7.6.1)."""
-
-_OWN = frozenset((b"host", b"content-length", b"expect", b"accept-encoding"))
-_PREFIXES = (b"wch-", b"wmx-")
 _UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _TOKEN = re.compile(r"[A-Za-z0-9_-]{21}[AQgw]")
 _ADDRESS = re.compile(r"\[([0-9a-fA-F:.]+)\]:([0-9]{1,5})|([0-9.]+):([0-9]{1,5})")
@@ -89,7 +73,7 @@ def read(raw: Sequence[Header]) -> Fields:
         _stream(_needed(values, WCH_STREAM)),
         _token(_needed(values, WCH_TOKEN)),
         _timeout(values.get(WCH_TIMEOUT_MS, "0")),
-        _for_the_handler(headers),
+        for_the_handler(headers),
     )
 
 
@@ -111,13 +95,7 @@ def write(
     ]
     if timeout_ms:
         fields.append((WCH_TIMEOUT_MS, str(timeout_ms)))
-    for name, value in headers:
-        if not _passes(name):
-            raise InvalidArgument(f"the header {name.decode()} is not for the handler (PAY-005)")
-        if value != value.strip(b" \t"):
-            raise InvalidArgument(f"the value of {name.decode()} begins or ends with white space")
-        fields.append((name.decode(), value.decode()))
-    return fields
+    return fields + for_the_wire(headers)
 
 
 def address(text: str) -> Address:
@@ -172,19 +150,3 @@ def _timeout(text: str) -> int:
     if not _DECIMAL.fullmatch(text) or int(text) > _U32:
         raise InvalidArgument(f"{WCH_TIMEOUT_MS} is not a number up to {_U32} (P0-017)")
     return int(text)
-
-
-def _passes(name: bytes) -> bool:
-    return name not in _HOP and name not in _OWN and not name.startswith(_PREFIXES)
-
-
-def _for_the_handler(headers: Iterable[Header]) -> list[Header]:
-    """Return what the handler sees, without what concerns this path or one hop."""
-    headers = list(headers)
-    named = {
-        option.strip().lower()
-        for name, value in headers
-        if name == b"connection"
-        for option in value.split(b",")
-    }
-    return [(name, value) for name, value in headers if _passes(name) and name not in named]

@@ -158,14 +158,16 @@ class CallHomePath:
         if stream in self._places:
             return http.DUPLICATE
         most = self.config.settings.max_concurrent_requests
-        if len(self._places) >= most or self._worker.statistics.full:
+        if self._worker.posted >= most or self._worker.statistics.full:
             return http.OVERLOADED
         self._places.add(stream)
+        self._worker.posted += 1
         return None
 
     def leave(self, stream: bytes) -> None:
         """Give back the place of a stream."""
-        self._places.discard(stream)
+        self._places.remove(stream)
+        self._worker.posted -= 1
 
     def admit(self, posted: Posted) -> None:
         """Run the handler and deliver its response."""

@@ -24,12 +24,13 @@ from muxwire.core.settings import Settings
 from muxwire.errors import InvalidArgument
 from muxwire.handlers import Handler
 from muxwire.serving import serve_until_stopped
-from muxwire.tcp.address import explain, render
+from muxwire.tcp.address import explain, parse, render
 from muxwire.tcp.tls import server_context
 from muxwire.tcp.worker import MAX_CONNECTIONS, Worker
 
 if TYPE_CHECKING:
     from muxwire.callhome import CallHomePath
+    from muxwire.http import HttpPath
 
 _TEST: dict[str, int] = {
     "idle_timeout_ms": 3_000,
@@ -66,6 +67,13 @@ _SETTINGS = tuple(name for name in Settings.__dataclass_fields__)
     metavar="HOST",
     multiple=True,
     help="An address that may be called besides that of the HTTP peer; may be repeated.",
+)
+@click.option(
+    "--http",
+    "http",
+    metavar="HOST[:PORT]",
+    help="Where to take requests over HTTP and stream responses back: muxwire[http].  Without a "
+    "port: DYN_HTTP_RESPONSE_PORT, or 8082.",
 )
 @click.option(
     "--app",
@@ -118,6 +126,7 @@ def serve(
     address: tuple[str, int],
     callhome: tuple[str, int] | None,
     allow: tuple[str, ...],
+    http: str | None,
     app: str | None,
     conformance: bool,
     as_json: bool,
@@ -139,6 +148,7 @@ def serve(
       muxwire serve --conformance --tcp 127.0.0.1:0 --json
       muxwire serve --app mymodule:handlers --tls-cert cert.pem --tls-key key.pem
       muxwire serve --app mymodule:handlers --callhome 127.0.0.1:8080
+      muxwire serve --app mymodule:handlers --http 127.0.0.1:8082
     """  # noqa: D301 - click wants a backspace
     configure(log_level, as_json=log_json)
     values = {**(_TEST if conformance else {}), **_given(options)}
@@ -154,6 +164,7 @@ def serve(
         path = _callhome_path(worker, allow) if callhome or allow else None
         if path is not None and callhome is None:
             raise InvalidArgument("--callhome-allow wants --callhome")
+        streaming, streaming_at = _http_path(worker, http) if http else (None, None)
     except InvalidArgument as error:
         raise click.UsageError(str(error)) from None
     if not worker.subjects:
@@ -166,10 +177,14 @@ def serve(
             said = {"tcp": listening} | ({"metrics": scraped} if scraped else {})
             if path is not None:
                 said["callhome"] = path.addresses[0]
+            if streaming is not None:
+                said["http"] = streaming.addresses[0]
             how = "" if tls is None else " with TLS"
             click.echo(json.dumps(said) if as_json else f"listening on {listening}{how}")
             if path is not None and not as_json:
                 click.echo(f"call-home on http://{path.addresses[0]}")
+            if streaming is not None and not as_json:
+                click.echo(f"streaming on http://{streaming.addresses[0]}{streaming.root}")
             if scraped and not as_json:
                 click.echo(f"metrics on http://{scraped}/metrics")
             sys.stdout.flush()
@@ -178,6 +193,8 @@ def serve(
             await _listen(worker.start(*address, tls=tls), address)
             if path is not None and callhome is not None:
                 await _listen(path.start(*callhome), callhome)
+            if streaming is not None and streaming_at is not None:
+                await _listen(streaming.start(*streaming_at), streaming_at)
 
         run(_serve(worker, start, announce, stdin=stdin))
 
@@ -229,6 +246,25 @@ def _callhome_path(worker: Worker, allow: tuple[str, ...]) -> CallHomePath:
     except ModuleNotFoundError:
         raise _NotInstalled("--callhome needs aiohttp: pip install 'muxwire[callhome]'") from None
     return CallHomePath(worker, allow=allow)
+
+
+def _http_path(worker: Worker, text: str) -> tuple[HttpPath, tuple[str, int]]:
+    """Return what serves the worker's handlers over HTTP, and where it is to listen.
+
+    Raises:
+        InvalidArgument: the address, or a variable of the environment, is not what it has to be.
+        click.ClickException: a library is not installed.
+    """
+    try:
+        from muxwire.http import HttpPath
+        from muxwire.http.path import default_port
+    except ModuleNotFoundError as error:
+        raise _NotInstalled(f"--http needs {error.name}: pip install 'muxwire[http]'") from None
+    try:
+        where = parse(text)
+    except InvalidArgument:
+        where = parse(f"{text}:{default_port(os.environ)}")
+    return HttpPath(worker), where
 
 
 def _watch_stdin(serving: asyncio.Future[None]) -> None:

@@ -81,6 +81,7 @@ class Worker:
     Attributes:
         running_handlers: Handlers that run now, those included that have outlived their connection.
         paths: Further paths over which it serves; they end with it.
+        posted: Requests of the paths over HTTP that are not over; they share one limit.
 
     Raises:
         InvalidArgument: `max_connections` or `max_pending` is below 1, or `handlers` are not
@@ -120,6 +121,7 @@ class Worker:
         self._admitted: set[_Served] = set()  # of these
         self.running_handlers = 0
         self.paths: list[Path] = []
+        self.posted = 0
         self.tasks: set[asyncio.Task[None]] = set()  # that run them
         self._idle = asyncio.Event()
         self._leaving = False

@@ -88,7 +88,9 @@ def _body(format_: str, items: Sequence[Item], trailers: Json | None, code: str 
     else:
         parts = [_response(seq, octets) for seq, (octets, _) in enumerate(items)]
         pairs = [(name.encode(), value.encode()) for name, value in (trailers or {}).items()]
-        last = _response(count, meta(pairs) if pairs else b"", (META if pairs else 0) | END)
+        if pairs and not parts:  # TYP-005: at seq 0 the block would hold headers
+            parts = [_response(0, meta([]), META)]
+        last = _response(len(parts), meta(pairs) if pairs else b"", (META if pairs else 0) | END)
         if code:
             number = r.ERROR_CODES.value(code)
             last = _response(count, error(b"no", code=number), END | ERROR)

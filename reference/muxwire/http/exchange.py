@@ -1,0 +1,205 @@
+"""One request at the worker: its handler, and the body of its answer.
+
+Rules of this file: the handler runs from admission on.  The body is taken by whoever writes it,
+a piece at a time, and the handler waits when it is not taken (P1-017).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable
+from math import inf
+
+from muxwire.core.events import HandlerCancelled
+from muxwire.errors import LocalProtocolError
+from muxwire.handlers import Handler, Request, check_message, decode_headers
+from muxwire.http.fields import Fields
+from muxwire.http.response import Response
+from muxwire.tcp.runner import Running
+
+logger = logging.getLogger("muxwire.worker")
+
+
+class Exchange:
+    """A request whose handler was admitted.  It is the responder of its handler.
+
+    Args:
+        response: What is answered.
+        fields: What its POST said.
+        request_id: The 16 octets that name it.
+        subject: What it asks for.
+        body: The request message.
+        handler: What runs.
+        on_over: Called once, when handler and answer are over.
+
+    Attributes:
+        response: What is answered.
+        cancelled: The handler has been told to stop.
+        aborted: The answer was ended for a client that does not take it.
+        running: The handler.
+    """
+
+    def __init__(
+        self,
+        response: Response,
+        fields: Fields,
+        request_id: bytes,
+        subject: str,
+        body: bytes,
+        handler: Handler,
+        on_over: Callable[[Exchange], None],
+    ) -> None:
+        self.response = response
+        self.cancelled = False
+        self.aborted = False
+        self._loop = asyncio.get_running_loop()
+        self._on_over = on_over
+        self._task = asyncio.current_task()
+        self._timer: asyncio.TimerHandle | None = None
+        self._more: asyncio.Future[None] | None = None
+        self._answered = False
+        self._left = False
+        self._request = Request(
+            subject=subject,
+            headers=decode_headers(fields.headers),
+            timeout_ms=fields.timeout_ms,
+            request_flags=0,
+            request_id=request_id,
+            responder=self,
+        )
+        self._request.feed_message(body, 0)
+        self._request.feed_end()
+        self.running = Running(handler, self._request, self)
+
+    # -- the answer
+
+    async def octets(self) -> AsyncIterator[bytes]:
+        """Give the body, in pieces that are to be written before the next is asked for."""
+        response = self.response
+        self._touch()
+        while True:
+            octets = response.take()
+            if octets:
+                yield octets
+                response.written(self._loop.time())
+                self._touch()
+            elif response.ended:
+                return
+            else:
+                self._more = self._loop.create_future()
+                try:
+                    await self._more
+                finally:
+                    self._more = None
+
+    def leave(self) -> None:
+        """Take that nothing more is written, whether or not all was (P1-013)."""
+        self.response.lost()
+        self._touch()
+        self._left = True
+        self._over()
+
+    def shut_down(self) -> None:
+        """Take that the grace of a drain is over (CLS-006)."""
+        self.response.shut_down()
+        self._touch()
+
+    def abort(self) -> None:
+        """End an answer that the client does not take."""
+        if self._task is not None and not self._left:
+            self.aborted = True
+            self._task.cancel()
+
+    def handler_ended(self) -> None:
+        """Take that the handler has ended."""
+        self._over()
+
+    def _over(self) -> None:
+        if self._left and not self.response.running:
+            self._on_over(self)
+
+    # -- what happens
+
+    def _touch(self) -> None:
+        """See to it that what the response has to say is carried out."""
+        response = self.response
+        for event in response.events():
+            if isinstance(event, HandlerCancelled):
+                self.running.cancel()
+            else:
+                self._request.feed_writable()
+        more = self._more
+        if more is not None and not more.done() and (response.buffered or response.ended):
+            more.set_result(None)
+        when = response.next_timeout()
+        if self._timer is not None:
+            if self._timer.when() == when:
+                return
+            self._timer.cancel()
+            self._timer = None
+        if when < inf:
+            self._timer = self._loop.call_at(when, self._due)
+
+    def _due(self) -> None:
+        self._timer = None
+        self.response.handle_timeout(self._loop.time())
+        self._touch()
+
+    # -- what the handler says
+
+    def send_headers(self, headers: list[tuple[bytes, bytes]]) -> None:
+        """Send the response headers."""
+        self.response.send_headers(headers)
+        self._touch()
+
+    def send_message(self, data: bytes) -> bool:
+        """Queue an item; False if there is no room yet."""
+        check_message(data)
+        if self.cancelled:
+            raise asyncio.CancelledError
+        taken = self.response.send_message(data)
+        self._touch()
+        return taken
+
+    def finish(self, trailers: list[tuple[bytes, bytes]]) -> None:
+        """End the response well."""
+        self._answered = True
+        try:
+            self.response.finish(trailers)
+        except LocalProtocolError as error:
+            logger.error("the answer of a handler was not sent: %s", error)
+        self._touch()
+
+    def fail(
+        self,
+        code: int,
+        message: str,
+        *,
+        detail: bytes = b"",
+        retry_after_ms: int = 0,
+        non_retryable: bool = False,
+    ) -> None:
+        """End the response with an error."""
+        if self._answered:
+            return
+        check_message(detail)
+        code, retry_after_ms = int(code), max(0, int(retry_after_ms))
+        self._answered = True
+        self.response.fail(
+            code,
+            str(message),
+            detail=detail,
+            retry_after_ms=retry_after_ms,
+            non_retryable=non_retryable,
+        )
+        self._touch()
+
+    def consumed(self, cost: int) -> None:
+        """Do nothing: there is no credit."""
+
+    def awaiting(self) -> None:
+        """Do nothing: the whole request is there."""
+
+    def drain_connection(self, grace_ms: int) -> None:
+        """Do nothing: the connection of a draining subject is closed behind its answer."""

@@ -1,0 +1,127 @@
+"""The server behind the HTTP path: granian, embedded in the loop of the worker.
+
+Rules of this file: listening sockets are ours, one server to each address, so that port 0 and a
+taken port behave as on the other paths.  HTTP/1.1 and HTTP/2 share the port.  Nothing outside this
+file knows granian.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Iterator
+from typing import Any
+
+from granian._granian import SocketHolder
+from granian.constants import HTTPModes, Interfaces
+from granian.http import HTTP1Settings, HTTP2Settings
+from granian.log import LogLevels
+from granian.server.embed import Server as Granian
+from starlette.types import ASGIApp
+
+from muxwire._generated.registries import HTTP_HEADER_TIMEOUT_MS
+
+BACKLOG = 1_024
+WRITE_BUFFER = 65_536
+"""Octets of one answer that wait in the server, behind those that wait in the worker."""
+
+FIELD_BUFFER = 65_536
+"""Octets of fields that are read at all; more than P1-018 allows, so that 431 says why."""
+
+_QUIET = {"incremental": True, "handlers": {}, "loggers": {"_granian": {}}}
+"""Logging as it is set up already; granian's own would replace it."""
+
+
+class _Listening(Granian):
+    """A server for a socket that listens already."""
+
+    def __init__(self, app: ASGIApp, sock: socket.socket, requests: int) -> None:
+        super().__init__(
+            app,
+            interface=Interfaces.ASGINL,
+            http=HTTPModes.auto,
+            websockets=False,
+            backlog=BACKLOG,
+            backpressure=max(BACKLOG, 2 * requests),
+            http1_settings=HTTP1Settings(
+                header_read_timeout=HTTP_HEADER_TIMEOUT_MS, max_buffer_size=FIELD_BUFFER
+            ),
+            http2_settings=HTTP2Settings(
+                max_concurrent_streams=requests,
+                max_headers_size=FIELD_BUFFER,
+                max_send_buffer_size=WRITE_BUFFER,
+            ),
+            log_level=LogLevels.error,
+            log_dictconfig=_QUIET,
+        )
+        self._listener = sock
+
+    def _init_shared_socket(self) -> None:
+        untyped: Any = (self, SocketHolder)
+        server, holder = untyped
+        server._shd = holder(self._listener.detach(), False, BACKLOG)
+
+
+class Server:
+    """Serves an ASGI application on any number of addresses.
+
+    Args:
+        app: What is served.
+        requests: How many requests are handed on at once, at least.
+
+    Attributes:
+        names: Host and port of each address.
+    """
+
+    def __init__(self, app: ASGIApp, requests: int) -> None:
+        self._app = app
+        self._requests = requests
+        self._serving: list[tuple[_Listening, asyncio.Task[None]]] = []
+        self.names: list[tuple[str, int]] = []
+
+    async def listen(self, host: str, port: int) -> None:
+        """Listen on every address that a host has; port 0 takes a free one.
+
+        Raises:
+            OSError: the address cannot be listened on.
+        """
+        loop = asyncio.get_running_loop()
+        found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        sockets = [*_bound((family, address) for family, _, _, _, address in dict.fromkeys(found))]
+        for sock in sockets:
+            self.names.append(sock.getsockname()[:2])
+            granian = _Listening(self._app, sock, self._requests)
+            self._serving.append((granian, loop.create_task(granian.serve())))
+
+    async def close(self, patience: float) -> None:
+        """Listen no more, and return when connections are closed, or after so many seconds."""
+        for granian, _ in self._serving:
+            untyped: Any = granian
+            untyped.stop()
+        if self._serving:
+            await asyncio.wait([task for _, task in self._serving], timeout=patience)
+        for _, task in self._serving:
+            task.cancel()
+        await asyncio.gather(*(task for _, task in self._serving), return_exceptions=True)
+        self._serving.clear()
+        self.names.clear()
+
+
+def _bound(addresses: Iterator[tuple[int, tuple[object, ...]]]) -> Iterator[socket.socket]:
+    """Bind all or none."""
+    sockets: list[socket.socket] = []
+    try:
+        for family, address in addresses:
+            sock = socket.socket(family, socket.SOCK_STREAM)
+            sockets.append(sock)
+            sock.setblocking(False)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6:
+                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            sock.bind(address)
+            sock.listen(BACKLOG)
+    except BaseException:
+        for sock in sockets:
+            sock.close()
+        raise
+    yield from sockets
