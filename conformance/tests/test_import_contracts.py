@@ -96,6 +96,7 @@ def test_a_forbidden_import_breaks_its_contract(
             },
         ),
         ("muxwire_conformance", {"construct", "muxwire_spec", "pytest"}),
+        ("muxwire_fuzz", {"atheris", "click", "coverage", "muxwire", "muxwire_spec"}),
     ],
 )
 def test_a_package_imports_only_what_is_listed(package: str, allowed: set[str]) -> None:
