@@ -10,10 +10,11 @@ import json
 import urllib.parse
 from collections.abc import Iterable
 from math import ceil
-from typing import Any
+from typing import Any, NamedTuple
 
 from muxwire._generated import http
 from muxwire._generated.registries import MAX_ERROR_MESSAGE, ErrorCode
+from muxwire.core.http.reading import is_json, is_u32
 from muxwire.core.metadata import Header
 from muxwire.errors import InvalidArgument
 
@@ -23,12 +24,8 @@ OCTETS = "application/octet-stream"
 _MEDIA_TYPES = (JSON, OCTETS)
 
 
-def _refuse(constant: str) -> None:
-    raise ValueError(f"{constant} is not JSON")
-
-
-_JSON_DECODER = json.JSONDecoder(parse_constant=_refuse, parse_int=len, parse_float=len)
-"""Numbers of any length are fine; their values are not wanted."""
+LARGEST_ERROR = 65_536
+"""Octets of an error object that are read."""
 
 _HOP = frozenset(
     (
@@ -104,6 +101,44 @@ def error_object(
     }
 
 
+class Said(NamedTuple):
+    """What an answer says that is no success."""
+
+    code: int | None
+    message: str
+    retry_after_ms: int
+
+
+def read_error(status: int, body: bytes, retry_after: str | None) -> Said:
+    """Read the error object of an answer; one that is malformed says nothing (section 21.2).
+
+    Args:
+        status: The status of the answer.
+        body: Its first octets, `LARGEST_ERROR` at most.
+        retry_after: The field Retry-After, which counts if the object has no hint.
+    """
+    hint = _seconds(retry_after or "") * 1000
+    message = f"HTTP {status}"
+    code: int | None = None
+    try:
+        members = json.loads(body)
+    except (ValueError, RecursionError):
+        members = None
+    if isinstance(members, dict):
+        number, text = members.get("num"), members.get("message")
+        if is_u32(number):
+            code = number
+        if isinstance(text, str):
+            message = text[:MAX_ERROR_MESSAGE]
+        if is_u32(members.get("retry_after_ms")):
+            hint = members["retry_after_ms"] or hint
+    return Said(code, message, min(hint, 2**32 - 1))
+
+
+def _seconds(text: str) -> int:
+    return int(text) if text.isascii() and text.isdecimal() and len(text) <= 9 else 0
+
+
 def subject(root: str, path: str) -> str:
     """Return the one segment behind the root of a path whose escapes are as they came.
 
@@ -142,15 +177,6 @@ def check_body(media_type: str, body: bytes) -> None:
     """
     if media_type == JSON and not is_json(body):
         raise Refusal(http.PARAMETERS, "the body is not JSON")
-
-
-def is_json(data: bytes) -> bool:
-    """Tell whether octets are one JSON text in UTF-8, nested no deeper than Python follows."""
-    try:
-        _JSON_DECODER.decode(data.decode())
-    except (ValueError, RecursionError):
-        return False
-    return True
 
 
 def for_the_handler(headers: Iterable[Header]) -> list[Header]:

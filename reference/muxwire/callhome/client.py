@@ -1,14 +1,12 @@
 """The client of the call-home path: POSTs requests and listens for their responses.
 
 Rules of this file: which worker takes a request, and whether another attempt follows, is decided
-as on the TCP path.  A worker whose HTTP port
-cannot be reached rests for a while (REC-004).
+elsewhere.  A response is known by the id of its stream, whatever connection brings it.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Callable, Generator
 from contextlib import suppress
 
@@ -20,17 +18,13 @@ from muxwire.callhome.post import open_session
 from muxwire.core.callhome.connection import check_idle_timeout
 from muxwire.core.config import Config
 from muxwire.core.events import Event
-from muxwire.core.metadata import open_metadata
 from muxwire.errors import (
     ConnectError,
-    ConnectionClosed,
     InvalidArgument,
-    LocalProtocolError,
 )
 from muxwire.tcp.address import explain, parse, render
-from muxwire.tcp.caller import CLOSE_WAIT, Caller, Headers
-from muxwire.tcp.flight import Flight
-from muxwire.tcp.stream import RequestSink
+from muxwire.tcp.caller import CLOSE_WAIT
+from muxwire.tcp.posting import PostingCaller
 
 
 def connect(
@@ -91,10 +85,8 @@ class Connecting:
             await self._client.close(0.0 if kind else CLOSE_WAIT)
 
 
-class Client(Caller):
+class Client(PostingCaller):
     """A client of one or several workers.  Make it with `connect`.
-
-    A request has exactly one message, so `stream` wants it at once and `Stream.send` is an error.
 
     Args:
         targets: As for `connect`, like the next four.
@@ -110,6 +102,8 @@ class Client(Caller):
         InvalidArgument: a target is none, or a number is out of range.
     """
 
+    _targets: list[Target]
+
     def __init__(
         self,
         targets: tuple[str, ...],
@@ -124,15 +118,11 @@ class Client(Caller):
         if not targets:
             raise InvalidArgument("connect wants at least one target")
         check_idle_timeout(idle_timeout_ms)
-        super().__init__(recover)
+        super().__init__(recover, wait)
         self.home = ""
         self.journeys: dict[bytes, Journey] = {}
         self.backoff = backoff
-        self._wait = wait
         self._targets = [Target(self, target) for target in targets]
-        self._names = frozenset(target.target for target in self._targets)
-        self._waiting: deque[Flight] = deque()
-        self._wake: asyncio.TimerHandle | None = None
         self.listener = Listener(self._on_event, idle_timeout_ms, observer)
         self.session = open_session(config.connect_timeout)
 
@@ -159,12 +149,7 @@ class Client(Caller):
 
         None waits as long as they take.
         """
-        self._closed = True
-        for flight in [flight for flight in self._flights if not flight.flying]:
-            self.forget(flight)
-            flight.fail_with(ErrorCode.CANCELLED, "the client is closed")
-        if self._wake is not None:
-            self._wake.cancel()
+        self.stop_waiting()
         try:
             if wait is None or wait > 0:
                 with suppress(TimeoutError):
@@ -186,122 +171,6 @@ class Client(Caller):
     def connections(self) -> int:
         """Call-home connections that are open, idle ones included."""
         return self.listener.connections
-
-    @property
-    def open_requests(self) -> int:
-        """Requests without an end, waiting ones included."""
-        return len(self._flights)
-
-    # -- flights
-
-    def _flight(
-        self,
-        sink: RequestSink,
-        subject: str,
-        data: bytes | None,
-        end: bool,
-        headers: Headers,
-        timeout: float | None,
-        idempotent: bool,
-        *,
-        awaiting: bool,
-    ) -> Flight:
-        if data is None or not end:
-            raise InvalidArgument("a request over call-home has exactly one message (P0-001)")
-        return super()._flight(
-            sink, subject, data, end, headers, timeout, idempotent, awaiting=awaiting
-        )
-
-    def _launch(self, flight: Flight) -> None:
-        target = self._pick(flight)
-        if target is None:
-            self._await_link(flight)
-        else:
-            flight.begin(target)
-            self._flights.add(flight)
-
-    def _await_link(self, flight: Flight) -> None:
-        open_metadata(0, 0, flight.subject, flight.headers)
-        self._flights.add(flight)
-        self.queue(flight, 0.0)
-
-    def _over(self) -> ConnectionClosed:
-        return ConnectionClosed("the client is closed")
-
-    def knows_no_other(self, workers: frozenset[str]) -> bool:
-        """Whether these are all the workers there are."""
-        return self._names <= workers
-
-    def queue(self, flight: Flight, delay: float) -> None:
-        """Give a flight its attempt after `delay` seconds, as soon as a worker can be reached."""
-        if not self.in_time(flight, delay):
-            flight.fail_with(ErrorCode.DEADLINE_EXCEEDED, "the deadline comes first")
-        elif delay > 0:
-            flight.set_timer(self._loop.call_later(delay, self._depart, flight))
-        else:
-            self._depart(flight)
-
-    def forget(self, flight: Flight) -> None:
-        """Let a flight wait no more."""
-        with suppress(ValueError):
-            self._waiting.remove(flight)
-
-    def _depart(self, flight: Flight) -> None:
-        target = self._pick(flight)
-        if target is not None:
-            self._begin(flight, target)
-        elif self._closed or not self.recover:
-            flight.fail_with(None, "no worker is left")
-        else:
-            self._waiting.append(flight)
-            limit = flight.since + self._wait
-            if flight.deadline is not None and flight.deadline < limit:
-                flight.set_timer(self._loop.call_at(flight.deadline, self._too_late, flight))
-            else:
-                flight.set_timer(self._loop.call_at(limit, self._unreachable, flight))
-            self._wake_at(min(one.resting_until for one in self._targets))
-
-    def _wake_at(self, when: float) -> None:
-        if self._wake is None:
-            self._wake = self._loop.call_at(when, self._serve)
-
-    def _serve(self) -> None:
-        """Give those who wait another try: a worker has rested."""
-        self._wake = None
-        waiting, self._waiting = [*self._waiting], deque()
-        for flight in waiting:
-            flight.cancel_timer()
-            self._depart(flight)
-
-    def _begin(self, flight: Flight, target: Target) -> None:
-        try:
-            flight.begin(target)
-        except LocalProtocolError as error:
-            flight.refuse(error)
-
-    def _too_late(self, flight: Flight) -> None:
-        self.forget(flight)
-        flight.fail_with(ErrorCode.DEADLINE_EXCEEDED, "the deadline passed before an attempt")
-
-    def _unreachable(self, flight: Flight) -> None:
-        self.forget(flight)
-        flight.fail_with(None, f"no worker could be reached for {self._wait:g} s")
-
-    def _pick(self, flight: Flight) -> Target | None:
-        """Return the worker with the fewest open requests, another one if possible (REC-008)."""
-        now = self.now()
-        alone = self.knows_no_other(flight.not_found)
-        usable = [
-            target
-            for target in self._targets
-            if (now >= target.resting_until or not self.recover)
-            and (alone or target.target not in flight.not_found)
-        ]
-        return min(
-            usable,
-            key=lambda target: (target.target in flight.avoided, target.open_requests),
-            default=None,
-        )
 
     def _on_event(self, event: Event) -> None:
         journey = self.journeys.get(getattr(event, "request_id", b""))

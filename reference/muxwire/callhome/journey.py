@@ -26,8 +26,9 @@ from muxwire.core.events import (
 )
 from muxwire.core.metadata import open_metadata
 from muxwire.core.recovery import Backoff
-from muxwire.errors import InvalidArgument, MessageTooLarge, RequestClosed
+from muxwire.errors import MessageTooLarge, RequestClosed
 from muxwire.tcp.link import request_failed
+from muxwire.tcp.posting import prefix
 from muxwire.tcp.stream import Sink
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ class Target:
         self.open_requests = 0
         self.resting_until = -inf
         self._client = client
-        self._prefix = _prefix(target)
+        self._prefix = prefix(target, ROOT)
         self._backoff = Backoff(client.uniform, *client.backoff)
         self._posts: set[asyncio.Task[None]] = set()
 
@@ -246,20 +247,3 @@ class Journey:
             self._timer = None
         self._client.listener.forget(self.stream)
         self._client.journeys.pop(self.stream.request_id, None)
-
-
-def _prefix(target: str) -> str:
-    """Return the address in front of a subject.
-
-    Raises:
-        InvalidArgument: it is not `http://host:port`, with or without a path.
-    """
-    parts = urllib.parse.urlsplit(target)
-    try:
-        valid = parts.scheme == "http" and parts.hostname and (parts.port or 80)
-    except ValueError:
-        valid = None
-    if not valid or parts.query or parts.fragment or parts.username is not None:
-        raise InvalidArgument(f"{target!r} is not http://host:port")
-    root = parts.path.rstrip("/") or ROOT
-    return f"http://{parts.netloc}{root}/"

@@ -8,34 +8,24 @@ not used.
 from __future__ import annotations
 
 import io
-import json
 from collections.abc import Callable
 from types import SimpleNamespace
-from typing import Any, NamedTuple
+from typing import Any
 
 import aiohttp
 from yarl import URL
 
 from muxwire._generated import http
-from muxwire._generated.registries import MAX_ERROR_MESSAGE, WCH_ANSWER_TIMEOUT_MS
+from muxwire._generated.registries import WCH_ANSWER_TIMEOUT_MS
 from muxwire.callhome.descriptors import for_http
 from muxwire.core.callhome import RouterStream
+from muxwire.overhttp import LARGEST_ERROR, read_error
 
 _LARGE = 1_048_576
 """Octets from which on the library wants to send a body in pieces."""
 
-_LARGEST_ANSWER = 65_536
 _SKIPPED = ("accept", "accept-encoding", "user-agent", "content-type")
 """Headers that the library would add, and that the handler would see."""
-_U32 = 2**32 - 1
-
-
-class Failure(NamedTuple):
-    """What an answer other than 202 says."""
-
-    code: int | None
-    message: str
-    retry_after_ms: int
 
 
 def open_session(connect_timeout: float) -> aiohttp.ClientSession:
@@ -84,7 +74,11 @@ async def post(
             if answer.status == http.ADMITTED.status:
                 stream.admitted(now())
                 return True
-            failure = await _failure(answer)
+            failure = read_error(
+                answer.status,
+                await answer.content.read(LARGEST_ERROR),
+                answer.headers.get("retry-after"),
+            )
             if answer.headers.get(http.WMX_NOT_PROCESSED) == "1":
                 stream.refused(*failure)
             else:
@@ -93,32 +87,3 @@ async def post(
     except (aiohttp.ClientError, OSError, ValueError) as error:  # TimeoutError is an OSError
         stream.unclear(f"{url}: {str(error) or type(error).__name__}")
         return False
-
-
-async def _failure(answer: aiohttp.ClientResponse) -> Failure:
-    """Read the error object of an answer; one that is malformed says nothing (section 21.2)."""
-    octets = await answer.content.read(_LARGEST_ANSWER)
-    hint = _seconds(answer.headers.get("retry-after", "")) * 1000
-    message = f"HTTP {answer.status}"
-    code: int | None = None
-    try:
-        members = json.loads(octets)
-    except (ValueError, RecursionError):
-        members = None
-    if isinstance(members, dict):
-        number, text = members.get("num"), members.get("message")
-        if _is_u32(number):
-            code = number
-        if isinstance(text, str):
-            message = text[:MAX_ERROR_MESSAGE]
-        if _is_u32(members.get("retry_after_ms")):
-            hint = members["retry_after_ms"] or hint
-    return Failure(code, message, min(hint, _U32))
-
-
-def _is_u32(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _U32
-
-
-def _seconds(text: str) -> int:
-    return int(text) if text.isascii() and text.isdecimal() and len(text) <= 9 else 0

@@ -15,11 +15,12 @@ from typing import Any, ClassVar, Protocol
 from muxwire._generated import codec
 from muxwire._generated.registries import END_STREAM, ERROR, HTTP_CHUNK
 from muxwire.core.flow import SendCredit
+from muxwire.core.http.reading import is_json
 from muxwire.core.metadata import Header, response_metadata
 from muxwire.core.sendqueue import EXHAUSTED, Buffer, SendQueue
 from muxwire.core.worker import error_body
 from muxwire.http.negotiation import BINARY, NDJSON, SSE
-from muxwire.overhttp import JSON, error_object, is_json
+from muxwire.overhttp import JSON, error_object
 
 _UNBOUNDED = 1 << 62
 """Credit where there is none."""

@@ -19,6 +19,7 @@ from muxwire._generated.registries import (
 )
 from muxwire.core.http.reading import Done, Event, Failed, Headers, fault, out_of_order
 from muxwire.core.messages import Reassembly, check_size, response_is_silent
+from muxwire.core.metadata import Header
 
 
 class BinaryReader:
@@ -55,7 +56,7 @@ class BinaryReader:
             if not flags and self._reassembly is None and len(payload) <= limit:
                 yield payload
             else:
-                yield from self._other(flags, payload)
+                yield from self._other(flags, not seq, payload)
         self._check_over(self._decoder.mid_frame)
 
     def _check_over(self, more: bool) -> None:
@@ -67,7 +68,7 @@ class BinaryReader:
             raise fault("a RESPONSE has another request id")
         self._request_id = request_id
 
-    def _other(self, flags: int, payload: bytes) -> Iterator[Event]:
+    def _other(self, flags: int, first: bool, payload: bytes) -> Iterator[Event]:
         if flags & ERROR:
             body = codec.decode_error_body(payload)
             self._over = True
@@ -80,17 +81,19 @@ class BinaryReader:
                 body.detail,
             )
             return
-        meta = None
+        trailers: list[Header] = []
         if flags & META:
             meta, payload = codec.decode_response_meta(payload, WCH_MAX_METADATA_SIZE)
-        if meta is not None and not flags & END_STREAM:
-            yield Headers(meta)
+            if first:  # TYP-005: also with END_STREAM
+                yield Headers(meta)
+            else:
+                trailers = meta
         message = self._assemble(flags, payload)
         if message is not None:
             yield message
         if flags & END_STREAM:
             self._over = True
-            yield Done(None, meta or [])
+            yield Done(None, trailers)
 
     def _assemble(self, flags: int, payload: bytes) -> bytes | None:
         reassembly = self._reassembly
