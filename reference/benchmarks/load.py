@@ -137,6 +137,7 @@ async def closed_loop(
     seconds: float,
     warmup: float,
     pids: Sequence[int],
+    timed: bool = False,
 ) -> dict[str, Any]:
     """Keep `in_flight` requests of every call running and count what comes back.
 
@@ -147,10 +148,11 @@ async def closed_loop(
         seconds: How long to count.
         warmup: How long to wait before, at the least.
         pids: The server's processes.
+        timed: Take the time of each request; with a single one that is done anyway.
     """
     meter = Meter(pids)
     going = True
-    timed = in_flight == 1 and len(calls) == 1
+    timed = timed or (in_flight == 1 and len(calls) == 1)
     clock = time.perf_counter_ns
 
     async def keep_busy(call: Call) -> None:

@@ -21,6 +21,7 @@ Commands = dict[str, Callable[..., Awaitable[dict[str, Any]]]]
 
 SYSTEMS = {
     "muxwire": "peer_muxwire",
+    "callhome": "peer_callhome",
     "raw": "peer_raw",
     "aiohttp": "peer_aiohttp",
     "grpc": "peer_grpc",
