@@ -6,7 +6,7 @@ import struct
 from collections.abc import Iterator
 
 from muxwire._generated import codec
-from muxwire._generated.registries import ErrorCode
+from muxwire._generated.registries import WCH_TOKEN_LIFETIME_MS, ErrorCode
 from muxwire.core.callhome import CallHome, RouterEnd, RouterStream, WorkerEnd, WorkerStream
 from muxwire.core.config import Config
 from muxwire.core.events import Event
@@ -19,6 +19,7 @@ HELLO = codec.encode_hello(ME, TOKEN)
 ACCEPT = codec.encode_accept(ME)
 DONE = codec.encode_done(ME)
 START = 100.0
+LIFETIME = WCH_TOKEN_LIFETIME_MS / 1000
 
 
 class Bench:

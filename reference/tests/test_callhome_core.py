@@ -7,6 +7,7 @@ from callhome_core import (
     ACCEPT,
     DONE,
     HELLO,
+    LIFETIME,
     ME,
     OTHER,
     PREFACE,
@@ -219,7 +220,7 @@ def test_what_breaks_a_rule_ends_the_connection_without_a_frame(octets: bytes) -
     end.receive_data(octets, START)
     assert end.close_action is CloseAction.CLOSE
     assert not pull(end, START)
-    stream.handle_timeout(START + 10)
+    stream.handle_timeout(START + LIFETIME)
     told = end.events() + stream.events()
     (failed,) = (one for one in told if isinstance(one, ResponseFailed))
     responded = octets[1:2] == b"\x02" and octets[16:32] == ME and len(octets) > 32  # REC-002

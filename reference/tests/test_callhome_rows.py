@@ -13,6 +13,7 @@ from callhome_core import (
     ACCEPT,
     DONE,
     HELLO,
+    LIFETIME,
     ME,
     OTHER,
     PREFACE,
@@ -399,15 +400,15 @@ def respond(flags: int, payload: bytes) -> Callable[[RouterStream], None]:
 
 def lose_late(stream: RouterStream) -> None:
     stream.admitted(START)
-    stream.handle_timeout(START + 10)
-    stream.lose(START + 10, "lost")
+    stream.handle_timeout(START + LIFETIME)
+    stream.lose(START + LIFETIME, "lost")
 
 
 def expire(stream: RouterStream) -> None:
     if stream.state in (m.WCH_ROUTER_STREAM_CANCELLED, m.WCH_ROUTER_STREAM_REGISTERED):
-        stream.handle_timeout(START + 10)
+        stream.handle_timeout(START + LIFETIME)
     else:
-        stream.admitted(START - 7)
+        stream.admitted(START + 3 - LIFETIME)
         stream.handle_timeout(START + 3)
 
 

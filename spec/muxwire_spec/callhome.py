@@ -103,7 +103,7 @@ CONSTANTS: tuple[Constant, ...] = (
     _constant("MAX_ATTEMPTS", 3, "attempts", "Worker: to deliver one stream"),
     _constant("DELIVERY_TIMEOUT_MS", 10_000, "ms", "Worker: all attempts of one stream"),
     _constant("ACQUIRE_TIMEOUT_MS", 10_000, "ms", "Worker: waiting for a pooled connection"),
-    _constant("TOKEN_LIFETIME_MS", 10_000, "ms", "Router: 202 to the ACCEPT of a stream"),
+    _constant("TOKEN_LIFETIME_MS", 15_000, "ms", "Router: 202 to the ACCEPT of a stream"),
     _constant("DONE_TIMEOUT_MS", 1_000, "ms", "Router: terminal read to DONE"),
     _constant("DONE_PATIENCE_MS", 5_000, "ms", "Worker: terminal written to DONE"),
     _constant("MAX_REJECTS", 3, "frames", "Router: REJECT(NOT_FOUND) on one connection"),
