@@ -12,12 +12,16 @@ from typing import Any
 from muxwire._generated.registries import ErrorCode
 from muxwire.core import ClientConnection, Config, Connection, Settings, WorkerConnection
 from muxwire.core.callhome import CallHome, RouterEnd, RouterStream, WorkerEnd
+from muxwire.core.callhome.router_stream import Judge
 from muxwire.core.statistics import Statistics
+from muxwire_spec.vectors.build import REQUEST_ID
 from muxwire_spec.vectors.conversation import rid
 
 START = 100.0
 """The time at which every connection begins."""
 SUBJECTS = frozenset((b"echo", b"conformance.echo", b"conformance.source", b"a.b", b"a"))
+IDLE_MS = 10_000
+"""What every end announces as its idle timeout."""
 SMALL = {
     "max_frame_size": 16_384,
     "max_concurrent_requests": 100,
@@ -25,9 +29,9 @@ SMALL = {
     "connection_window": 1 << 20,
     "max_metadata_size": 8_192,
     "max_message_size": 1 << 20,
-    "idle_timeout_ms": 10_000,
+    "idle_timeout_ms": IDLE_MS,
 }
-ME, TOKEN = bytes.fromhex("0190b3f27c4e7a118f000123456789ab"), b"\x33" * 16
+ME, TOKEN = REQUEST_ID, bytes.fromhex("00112233445566778899aabbccddeeff")
 """Id and token of the stream that a router expects."""
 
 End = Connection[Any] | CallHome
@@ -68,18 +72,23 @@ def client(**changes: Any) -> ClientConnection:
     return ClientConnection(config(**changes), START, Entropy())
 
 
-def router(stream: RouterStream | None = None) -> RouterEnd:
-    """Return the router's end of a call-home connection that knows one stream."""
-    known = stream or RouterStream(ME, TOKEN)
+def router(judge: Judge | None = None) -> RouterEnd:
+    """Return the router's end of a call-home connection; by itself it knows one stream."""
+    known = RouterStream(ME, TOKEN)
 
-    def judge(request_id: bytes, token: bytes) -> RouterStream | int:
+    def judge_one(request_id: bytes, token: bytes) -> RouterStream | int:
         if (request_id, token) != (ME, TOKEN):
             return ErrorCode.NOT_FOUND
         return known.verdict_on_hello or known
 
-    return RouterEnd(judge, START)
+    return RouterEnd(judge or judge_one, START, IDLE_MS)
+
+
+def home_worker() -> WorkerEnd:
+    """Return the worker's end of a call-home connection."""
+    return WorkerEnd(START, IDLE_MS)
 
 
 def make(number: int) -> End:
     """Return the end that an octet of options asks for, in the order of `ROLES`."""
-    return (worker, client, lambda: WorkerEnd(START), router)[number]()
+    return (worker, client, home_worker, router)[number]()

