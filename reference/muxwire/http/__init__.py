@@ -5,6 +5,11 @@ A worker::
     async with muxwire.Worker(handlers) as worker:
         await muxwire.http.HttpPath(worker).start("127.0.0.1", 8082)
 
+A client::
+
+    async with muxwire.http.connect("http://127.0.0.1:8082") as client:
+        reply = await client.call("conformance.echo", b"hi")
+
 Rules of this package: what needs the extra `http` is imported when it is asked for.  Negotiation,
 writers and readers are plain Python and know no library.
 """
@@ -15,11 +20,12 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from muxwire.http.client import Client, connect
     from muxwire.http.path import HttpPath
 
-__all__ = ["HttpPath"]
+__all__ = ["Client", "HttpPath", "connect"]
 
-_MODULES = {"HttpPath": "path"}
+_MODULES = {"Client": "client", "HttpPath": "path", "connect": "client"}
 _EXTRA = ("aiohttp", "granian", "h2", "sse_starlette", "starlette")
 
 

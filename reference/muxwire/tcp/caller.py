@@ -39,10 +39,13 @@ class Caller(ABC):
         recover: Whether anything is tried again.
 
     Attributes:
+        can_stop: Whether the path has a STOP.
         counters: What is counted.
         uniform: Returns a number between its two arguments.
         fresh_id: Returns 16 octets that were never returned before.
     """
+
+    can_stop = True
 
     def __init__(self, recover: bool) -> None:
         self.recover = recover

@@ -421,7 +421,13 @@ class Flight:
         self._pour()
 
     def stop(self, reason: int) -> None:
-        """Ask the worker to finish early and well."""
+        """Ask the worker to finish early and well.
+
+        Raises:
+            LocalProtocolError: there is no STOP on this path.
+        """
+        if not self._client.can_stop:
+            raise LocalProtocolError("this path has no stop: kill the request (section 22.4)")
         self._stop_reason = reason
         if self._link is not None and self._flying:
             self._link.stop(self.request_id, reason)

@@ -25,12 +25,14 @@ class Target(Route, Protocol):
     """One worker, as a flight sees it.
 
     Attributes:
-        open_requests: Attempts that are not over.
         resting_until: When it may be tried again.
     """
 
-    open_requests: int
     resting_until: float
+
+    @property
+    def open_requests(self) -> int:
+        """Attempts that are not over."""
 
 
 class PostingCaller(Caller):

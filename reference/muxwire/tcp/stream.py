@@ -98,8 +98,8 @@ class Answer:
         self._messages += 1
         self.exchange.consumed(cost)
         if self._messages > 1:
-            self.exchange.kill(ErrorCode.CANCELLED)
             self._settle(LocalProtocolError("the answer has several messages: use stream"))
+            self.exchange.kill(ErrorCode.CANCELLED)
 
     def on_end(self, trailers: list[tuple[bytes, bytes]]) -> None:
         """Return the message."""
