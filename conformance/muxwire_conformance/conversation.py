@@ -302,6 +302,11 @@ class Conversation:
             self.set_up = self.set_up or (kind == wire.CONTROL and subtype == wire.SETTINGS_ACK)
             self._sent_frame(kind, subtype, flags, length, request_id)
 
+    @property
+    def between_frames(self) -> bool:
+        """Tell whether the judge has written whole frames only, so that another may follow."""
+        return self._outgoing.between_frames
+
     async def flushed(self) -> bool:
         """Wait until the kernel took everything; False if it cannot be written."""
         return await self.transport.flushed(self.patience.seconds)

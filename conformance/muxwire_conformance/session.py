@@ -218,7 +218,9 @@ class Session:
             result = await self._outcome(one)
             if result.late and not again:
                 # Alone at the end, a judge that was late may be in time.
-                del self._outcomes[one.id]
+                for id in (one.id, one.twin):
+                    if isinstance(id, str) and self._was_late(id):
+                        del self._outcomes[id]
                 self._again.append(one)
                 continue
             if result.verdict is Verdict.FAIL and self.options.confirm and not alone:
@@ -233,6 +235,10 @@ class Session:
             if result.verdict is Verdict.FAIL and self.options.confirm:
                 result = await self._confirm(one, result, alone=True)
             self._report(one, result)
+
+    def _was_late(self, id: str) -> bool:
+        known = self._outcomes.get(id)
+        return known is not None and known.done() and known.result().late
 
     async def _confirm(self, one: Case, first: Result, *, alone: bool) -> Result:
         """Run a case that failed again, as often as was asked for and time allows."""
@@ -398,6 +404,7 @@ class Session:
         if verdict is Verdict.FAIL:
             result.requirement, result.watched = twin.watched, twin.watched
         result.ran = verdict is not Verdict.NOT_APPLICABLE
+        result.late = twin.late
         return result
 
     def _context(self, one: Case, *, twin_run: bool) -> CaseContext:

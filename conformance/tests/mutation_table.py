@@ -17,6 +17,7 @@ import sys
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from itertools import repeat
 from typing import Any
 
 import model_client_driver
@@ -38,6 +39,7 @@ from muxwire_conformance.verdict import Result, Verdict, is_must
 
 PROCESSES = 2
 AT_ONCE = 12
+ALONE = 2  # further tries of a flaw without a clear result
 MOST_TIME = 12.0  # of one mutant among others; alone it may take longer
 KILLERS_SHOWN = 4
 # Slow consumers short enough to be waited for; handshakes long enough for a judge that shares its
@@ -195,8 +197,18 @@ async def try_model(role: str, name: str, most_time: float = 120.0) -> Trial:
     )
 
 
-async def _try_each(role: str, names: Iterable[str]) -> list[Trial]:
-    """Try some flaws side by side, then those without a clear result once more, each alone.
+Known = Mapping[str, Iterable[str]]
+"""The cases that kill a flaw on a quiet machine, by its name."""
+
+
+def _clear(trial: Trial, known: Known) -> bool:
+    """Tell whether a trial says what it is known to say; a case may fail by chance as well."""
+    killers = set(trial.killers)
+    return trial.reached and bool(killers & set(known.get(trial.flaw, killers)))
+
+
+async def _try_each(role: str, names: Iterable[str], known: Known) -> list[Trial]:
+    """Try some flaws side by side, then those without a clear result again, each alone.
 
     Where it is crowded the judge is patient, so a flaw that is a delay can escape it.
     """
@@ -207,24 +219,31 @@ async def _try_each(role: str, names: Iterable[str]) -> list[Trial]:
             return await (try_model(role, name, MOST_TIME) if name else try_model(role, name))
 
     trials = await asyncio.gather(*(one(name) for name in names))
-    return [
-        trial
-        if not trial.flaw or (trial.killers and trial.reached)
-        else await try_model(role, trial.flaw)
-        for trial in trials
-    ]
+    for index, trial in enumerate(trials):
+        for _ in range(ALONE):
+            if not trial.flaw or _clear(trials[index], known):
+                break
+            trials[index] = await try_model(role, trial.flaw)
+    return trials
 
 
-def _try_in_process(role: str, names: Sequence[str]) -> tuple[list[Trial], str]:
+def _try_in_process(role: str, names: Sequence[str], known: Known) -> tuple[list[Trial], str]:
     said = io.StringIO()
     with contextlib.redirect_stderr(said):
-        trials = asyncio.run(_try_each(role, names))
+        trials = asyncio.run(_try_each(role, names, known))
     lines = [line for line in said.getvalue().splitlines() if not line.startswith("flaw reached")]
     return trials, "\n".join(lines)
 
 
-def try_all(role: str, names: Iterable[str]) -> tuple[dict[str, Trial], str]:
+def try_all(
+    role: str, names: Iterable[str], known: Known | None = None
+) -> tuple[dict[str, Trial], str]:
     """Try flaws in several processes; "" stands for the model without a flaw.
+
+    Args:
+        role: The role of the model.
+        names: The flaws.
+        known: Who kills them; a flaw that others kill, or nobody, is tried again.
 
     Returns:
         The trials by name, and what was written to standard error meanwhile.
@@ -240,10 +259,9 @@ def try_all(role: str, names: Iterable[str]) -> tuple[dict[str, Trial], str]:
     answers = []
     with ProcessPoolExecutor(PROCESSES, mp_context=context) as pool:
         if role == "client":  # it shares its loop with the judge: let no other run beside it
-            answers += pool.map(_try_in_process, [role] * len(sound), sound)
+            answers += pool.map(_try_in_process, repeat(role), sound, repeat({}))
             sound = []
-        batches = sound + batches
-        answers += pool.map(_try_in_process, [role] * len(batches), batches)
+        answers += pool.map(_try_in_process, repeat(role), sound + batches, repeat(known or {}))
     trials = {trial.flaw: trial for found, _said in answers for trial in found}
     for name in wanted:
         trials.setdefault(name, Trial(role=role, flaw=name, outcomes={}, reached=False))

@@ -27,7 +27,8 @@ def trials(request: pytest.FixtureRequest) -> Trials:
         wanted = {one["name"] for one in needed if one.get("role") == role}
         names = [name for name in ["", *flaws] if name in wanted]
         if names:
-            tried, said = try_all(role, names)
+            known = {name: row.killers for name, row in PAGE[role].items() if row.killers}
+            tried, said = try_all(role, names, known)
             found |= {(role, name): trial for name, trial in tried.items()}
             complaints += said
     return found, complaints

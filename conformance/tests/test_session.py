@@ -420,6 +420,23 @@ def test_a_case_is_run_once_more_if_the_judge_was_late(late_runs: int, verdict: 
     assert (runs, summary.ran) == (2, 1)
 
 
+def test_a_twin_is_run_once_more_if_the_judge_was_late_in_it() -> None:
+    runs = 0
+
+    async def unpunctual(ctx: Context) -> None:
+        nonlocal runs
+        runs += 1
+        if runs == 1:
+            ctx.late("0.7 s late")
+        await passes(ctx)
+
+    twin = make_case(unpunctual, "SET-001/twin")
+    negative = make_case(passes, "SET-001/negative", twin=twin.id)
+    results, _ = run(negative, twin)
+    assert {result.verdict for result in results.values()} == {Verdict.PASS}
+    assert runs == 2
+
+
 def test_the_last_line_counts_every_verdict_and_shows_rare_ones_only_when_there() -> None:
     session = Session(
         address=Address(host="127.0.0.1", port=1),

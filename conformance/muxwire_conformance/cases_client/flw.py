@@ -97,7 +97,7 @@ async def connection_limit(ctx: ClientContext) -> None:
     ctx.request(bytes(24 * 1_048_576))
     await link.take(within=5.0)
     link.transport.pause_reading()
-    await link.until(lambda: False, 0.3)
+    await link.until(lambda: False, ctx.patience.bound(0.3))
     for one in ones[:4]:
         for _ in range(5):
             one.send(bytes(50_000))

@@ -13,6 +13,8 @@ from muxwire_conformance.client_mode.link import Link
 
 IDLE = 600
 IDLE_S = IDLE / 1_000
+TRIES = 3
+"""So often a judge that was late tries again before it gives up."""
 
 
 async def _keep_talking(ctx: ClientContext, link: Link, seconds: float, most: float) -> None:
@@ -106,11 +108,10 @@ async def not_earlier(ctx: ClientContext) -> None:
     """The timeout is not raised earlier than the client's own IDLE_TIMEOUT_MS."""
     link = await ctx.ready(client={"IDLE_TIMEOUT_MS": 900})
     link.stay_silent()
-    said = time.monotonic()
-    await link.until(lambda: link.goaway is not None, 2.5)
+    await link.wait_for(lambda: link.goaway is not None, 2.5)
     if link.goaway is None:
         ctx.unprepared("GOAWAY for the silence", link.situation())
-    took = link.goaway.at - said
+    took = link.goaway.at - link.last_sent
     ctx.check("not-earlier", took >= 0.88, expected="900 ms", actual=f"{took * 1_000:.0f} ms")
 
 
@@ -146,18 +147,21 @@ async def octets_count(ctx: ClientContext) -> None:
     """Every octet restarts the timer, also in the middle of a frame."""
     link = await ctx.ready(client={"IDLE_TIMEOUT_MS": 1_000})
     link.stop_heartbeat()
-    started = time.monotonic()
-    await link.until(lambda: False, 0.6)
-    if time.monotonic() - started > 0.8:
-        ctx.late("a silence of more than 0.6 s")
     octets = wire.grease(0x8A, bytes(32))
-    started = time.monotonic()
-    for start in range(0, 64, 8):
-        link.send(octets[start : start + 8])
-        await link.until(lambda: False, 0.08)
-    took = time.monotonic() - started
-    if took > 0.85:
-        ctx.late(f"a frame over {took:.2f} s, not 0.65 s")
+    for _ in range(TRIES):
+        before = link.last_sent
+        await link.until(lambda: False, 0.6)
+        silence = time.monotonic() - before
+        started = time.monotonic()
+        for start in range(0, 64, 8):
+            link.send(octets[start : start + 8])
+            due = started + 0.08 * (start // 8 + 1)
+            await link.until(lambda: False, max(0.0, due - time.monotonic()))
+        took = time.monotonic() - started
+        if silence < 0.8 and took < 0.85:
+            break
+    else:
+        ctx.late(f"a silence of {silence:.2f} s and a frame over {took:.2f} s")
     await link.fence(check="alive")
 
 
