@@ -33,7 +33,7 @@ def answer(exchange: Exchange, choice: Choice, write_stall: float, *, close: boo
     response: Response
     if choice.format == SSE:
         # Heartbeats are ours: they have to be exact, and none is needed while items flow (P1-014).
-        response = EventSourceResponse(exchange.octets(), ping=0, send_timeout=write_stall)
+        response = _Events(exchange.octets(), ping=0, send_timeout=write_stall)
         del response.headers["connection"]
     else:
         response = _Streamed(exchange, choice.media_type, write_stall)
@@ -43,6 +43,13 @@ def answer(exchange: Exchange, choice: Choice, write_stall: float, *, close: boo
     if close:
         response.headers["connection"] = "close"
     return response
+
+
+class _Events(EventSourceResponse):
+    """A body of events.  A drain lets it end; the library would cut it off."""
+
+    async def _listen_for_exit_signal_with_grace(self) -> None:
+        await asyncio.Event().wait()
 
 
 class _Streamed(Response):
@@ -61,6 +68,8 @@ class _Streamed(Response):
         try:
             head = {"status": self.status_code, "headers": self.raw_headers}
             await send({"type": "http.response.start", **head})
+            # granian keeps the fields of all but event streams until it has a piece (P1-003).
+            await send({"type": "http.response.body", "body": b"", "more_body": True})
             async for octets in self._exchange.octets():
                 async with asyncio.timeout(self._write_stall):
                     await send({"type": "http.response.body", "body": octets, "more_body": True})
