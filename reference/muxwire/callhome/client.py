@@ -154,7 +154,7 @@ class Client(PostingCaller):
             if wait is None or wait > 0:
                 with suppress(TimeoutError):
                     async with asyncio.timeout(wait):
-                        while running := [one.over for one in self.journeys.values()]:
+                        while running := self._unanswered():
                             await asyncio.wait(running)
         finally:
             for journey in [*self.journeys.values()]:
@@ -164,6 +164,10 @@ class Client(PostingCaller):
                 journey.give_up()
             await asyncio.gather(*(target.close() for target in self._targets))
             await self.session.close()
+
+    def _unanswered(self) -> list[asyncio.Future[None]]:
+        """Return the journeys whose callers wait; what is only remembered keeps nobody."""
+        return [one.over for one in self.journeys.values() if not one.over.done()]
 
     # -- the connections
 

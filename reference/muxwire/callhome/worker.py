@@ -32,6 +32,9 @@ from muxwire.tcp.worker import Worker
 ROOT = "/v1/rpc"
 ROOT_VARIABLE = "DYN_HTTP_RPC_ROOT_PATH"
 
+_HTTP_CLOSE = 0.05
+"""Seconds that a POST which is half read may still take once the worker closes; 0 is for ever."""
+
 _STATS = conformance_subjects.STATS
 
 
@@ -118,7 +121,8 @@ class CallHomePath:
             await self._over_within(self.config.linger)
         if self._acceptor is not None:
             self._acceptor.close()
-        await self._http.shutdown(0.0)
+        self._http.pre_shutdown()  # what is idle
+        await self._http.shutdown(_HTTP_CLOSE)
         for task in [*self._tasks]:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
