@@ -104,7 +104,7 @@ def load_baseline(path: Path) -> Baseline:
     """
     try:
         document = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise BaselineError(f"the baseline {path} cannot be read: {error}") from error
     unknown = sorted(set(document) - {"case"})
     if unknown:

@@ -35,32 +35,33 @@ def last_failed(targets: Iterable[str], report: Path | None, cache: Path) -> set
     if found is not None:
         return found
     known = _read(cache)
-    lists = [known[target] for target in wanted if isinstance(known.get(target), list)]
+    lists = [known[target] for target in wanted if target in known]
     return {str(id) for ids in lists for id in ids} if lists else None
 
 
 def _from_report(targets: set[str], path: Path) -> set[str] | None:
     try:
         runs = runs_of(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None  # no report yet: the cache may know
-    runs = [run for run in runs if run.get("target") in targets]
+    runs = [run for run in runs if str(run.get("target")) in targets]
     if not runs:
         return None
     return {
         str(result["id"])
         for run in runs
         for result in run["results"]
-        if result.get("verdict") in _NAMES
+        if isinstance(result, dict) and str(result.get("verdict")) in _NAMES and "id" in result
     }
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _read(path: Path) -> dict[str, list[Any]]:
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
-    return document if isinstance(document, dict) else {}
+    known = document if isinstance(document, dict) else {}
+    return {target: ids for target, ids in known.items() if isinstance(ids, list)}
 
 
 class LastFailed(Collector):

@@ -77,7 +77,14 @@ def load(path: Path) -> list[Record]:
         raise RecordError(f"{path} cannot be read: {error}") from error
     try:
         return _records(text)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        OverflowError,
+        RecursionError,
+    ) as error:
         text = f"{path} is no report of check and no log of lint: {type(error).__name__}: {error}"
         raise RecordError(text) from error
 

@@ -90,16 +90,17 @@ class JsonReport:
         return members + "\n}" + self._end
 
 
-def runs_of(document: Mapping[str, Any]) -> list[dict[str, Any]]:
+def runs_of(document: object) -> list[dict[str, Any]]:
     """Return the runs of a document, be it about one target or several.
 
     Raises:
         ValueError: it is no report of this suite; one clear line.
     """
-    runs = document.get("runs", [document])
+    members = document if isinstance(document, dict) else {}
+    runs = members.get("runs", [members])
     known = isinstance(runs, list) and all(
         isinstance(run, dict) and isinstance(run.get("results"), list) for run in runs
     )
-    if document.get("format") != FORMAT or not known:
+    if members.get("format") != FORMAT or not known:
         raise ValueError(f"this is no JSON report of this suite (format {FORMAT})")
     return list(runs)

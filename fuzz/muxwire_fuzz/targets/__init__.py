@@ -10,7 +10,16 @@ from importlib import import_module
 
 from muxwire_fuzz.harness import Target
 
-NAMES = ("decoder", "chunking", "connection", "pair", "callhome")
+NAMES = (
+    "decoder",
+    "chunking",
+    "connection",
+    "pair",
+    "callhome",
+    "readers",
+    "negotiation",
+    "judgefiles",
+)
 """All targets that need no network, in the order of the layers that they look at."""
 
 

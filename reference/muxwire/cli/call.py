@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import importlib
 import json
 import os
 import sys
@@ -16,7 +15,6 @@ from typing import Any
 
 import click
 
-from muxwire._generated.http import FORMATS
 from muxwire.cli import types
 from muxwire.cli.loop import run
 from muxwire.errors import (
@@ -45,22 +43,14 @@ EXIT_INTERRUPTED = 130
     metavar="ADDRESS",
     required=True,
     envvar="MUXWIRE_TARGET",
-    help="The worker: host:port; http://host:port with --via callhome or http.",
+    help="The worker: host:port, or http://host:port with --via callhome.",
 )
 @click.option(
     "--via",
-    type=click.Choice(["tcp", "callhome", "http"]),
+    type=click.Choice(["tcp", "callhome"]),
     default="tcp",
     show_default=True,
-    help="How: callhome posts over HTTP and is called back; http posts and reads the answer.",
-)
-@click.option(
-    "--format",
-    "format_",
-    type=click.Choice([*FORMATS]),
-    default="sse",
-    show_default=True,
-    help="The format of the answer with --via http.",
+    help="How: callhome posts over HTTP and is called back; it needs muxwire[callhome].",
 )
 @click.option(
     "--listen",
@@ -100,7 +90,6 @@ def call(
     data: str | None,
     target: str,
     via: str,
-    format_: str,
     listen: tuple[str, int],
     advertise: str | None,
     file: Path | None,
@@ -126,7 +115,6 @@ def call(
       muxwire call conformance.generate '{"count": 3}' --target 127.0.0.1:9000
       muxwire call llm.generate -f prompt.json --json --target '[::1]:9000'
       muxwire call llm.generate hi --via callhome --target http://10.0.0.7:8080
-      muxwire call llm.generate hi --via http --target http://10.0.0.7:8082
     """  # noqa: D301 - click wants a backspace
     if data is not None and file is not None:
         raise click.UsageError("give DATA or --file, not both")
@@ -135,13 +123,10 @@ def call(
         wanted = tls or tls_ca or tls_cert or tls_key
         context = client_context(tls_ca, tls_cert, tls_key) if wanted else None
         connecting: Callable[[], AbstractAsyncContextManager[Caller]]
-        if via != "tcp" and context is not None:
-            raise InvalidArgument(f"there is no TLS with --via {via}")
         if via == "callhome":
-            path = _connect(via)
-            connecting = partial(path, target, listen=render(*listen), advertise=advertise)
-        elif via == "http":
-            connecting = partial(_connect(via), target, format=format_)
+            if context is not None:
+                raise InvalidArgument("there is no TLS with --via callhome")
+            connecting = partial(_callhome(), target, listen=render(*listen), advertise=advertise)
         else:
             address = render(*types.address(target))
             connecting = partial(connect, address, connections=1, recover=False, tls=context)
@@ -192,19 +177,19 @@ async def _call(
     return 0
 
 
-def _connect(via: str) -> Callable[..., AbstractAsyncContextManager[Caller]]:
-    """Return what connects over one of the paths over HTTP.
+def _callhome() -> Callable[..., AbstractAsyncContextManager[Caller]]:
+    """Return what connects over call-home.
 
     Raises:
-        click.UsageError: What it needs is not installed.
+        click.UsageError: aiohttp is not installed.
     """
     try:
-        connect_over = importlib.import_module(f"muxwire.{via}").connect
-    except ModuleNotFoundError as error:
+        from muxwire.callhome import connect as connect_callhome
+    except ModuleNotFoundError:
         raise click.UsageError(
-            f"--via {via} needs {error.name}: pip install 'muxwire[{via}]'"
+            "--via callhome needs aiohttp: pip install 'muxwire[callhome]'"
         ) from None
-    return partial(connect_over, recover=False)
+    return partial(connect_callhome, recover=False)
 
 
 class _Plain:

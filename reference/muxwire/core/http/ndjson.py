@@ -17,6 +17,7 @@ from muxwire.core.http.reading import (
     fault,
     from_base64,
     from_json,
+    in_base64,
     is_json,
     longest,
     out_of_order,
@@ -70,7 +71,7 @@ class NdjsonReader:
                 item = a2b_base64(line[length:-2], strict_mode=True)
             except binascii.Error:
                 return None
-            if line[-2:] != b'"}' or len(line) < length + 2:
+            if line[-2:] != b'"}' or len(line) != length + in_base64(len(item)) + 2:
                 return None
         else:
             head = _ITEM % seq

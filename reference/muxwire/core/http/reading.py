@@ -83,6 +83,11 @@ def out_of_order(found: str, expected: int) -> ProtocolViolation:
     return fault(f"an item has the seq {found}, not {expected}", "P1-009")
 
 
+def in_base64(size: int) -> int:
+    """Return how long so many octets are in base64: strict decoding lets needless padding pass."""
+    return (size + 2) // 3 * 4
+
+
 def from_base64(text: bytes, seq: int, limit: int) -> bytes:
     """Return the octets of a `bin` item.
 
@@ -93,6 +98,8 @@ def from_base64(text: bytes, seq: int, limit: int) -> bytes:
         item = binascii.a2b_base64(text, strict_mode=True)
     except binascii.Error:
         raise fault(f"item {seq} is not base64") from None
+    if len(text) != in_base64(len(item)):
+        raise fault(f"item {seq} is base64 with too much padding")
     if len(item) > limit:
         raise too_large(limit)
     return item

@@ -17,6 +17,7 @@ from muxwire.core.http.reading import (
     fault,
     from_base64,
     from_json,
+    in_base64,
     is_json,
     longest,
     out_of_order,
@@ -91,6 +92,8 @@ class SseReader:
             try:
                 item = a2b_base64(text[length:], strict_mode=True)
             except binascii.Error:
+                return None
+            if len(text) - length != in_base64(len(item)):
                 return None
         else:
             head = _ITEM % seq
