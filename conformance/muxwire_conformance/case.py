@@ -25,7 +25,11 @@ CaseFunction = Callable[[Any], Awaitable[None]]
 """Takes a ``Context``, or a ``ClientContext`` where the role is client."""
 
 PACKAGES: Mapping[str, tuple[str, ...]] = {
-    "worker": ("muxwire_conformance.cases", "muxwire_conformance.cases_callhome"),
+    "worker": (
+        "muxwire_conformance.cases",
+        "muxwire_conformance.cases_callhome",
+        "muxwire_conformance.cases_http",
+    ),
     "client": ("muxwire_conformance.cases_client",),
 }
 """Where the cases of each role are declared."""

@@ -6,7 +6,7 @@ import asyncio
 import random
 import uuid
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, NoReturn, TypeVar
+from typing import TYPE_CHECKING, NoReturn, Protocol, TypeVar
 
 from muxwire_conformance.verdict import (
     Check,
@@ -21,12 +21,23 @@ from muxwire_conformance.wire import Frame
 
 if TYPE_CHECKING:
     from muxwire_conformance.case import Case
-    from muxwire_conformance.conversation import Conversation
     from muxwire_conformance.full_profile import Delivery
     from muxwire_conformance.patience import Patience
     from muxwire_conformance.transcript import Transcript
+    from muxwire_conformance.transport import Transport
 
 _T = TypeVar("_T")
+
+
+class Spoken(Protocol):
+    """A connection of a case, of any path."""
+
+    frames: list[Frame]
+    transcript: Transcript
+    transport: Transport
+
+    async def close(self) -> None:
+        """Close it, politely."""
 
 
 class CaseContext:
@@ -44,7 +55,7 @@ class CaseContext:
         violating: True once the case has picked a bad value: its own side is judged no more.
     """
 
-    connections: Sequence[Conversation]
+    connections: Sequence[Spoken]
 
     def __init__(
         self,

@@ -12,7 +12,8 @@ from typing import Any
 
 from muxwire_conformance.callhome.context import CallhomeContext, ask_over_callhome
 from muxwire_conformance.context import Context
-from muxwire_conformance.paths import CALLHOME, TCP
+from muxwire_conformance.http.context import HttpContext, ask_info
+from muxwire_conformance.paths import CALLHOME, HTTP, TCP
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,7 +26,7 @@ class PathJudge:
             with the reason, where the path is not served.
     """
 
-    context: Callable[..., Context]
+    context: Callable[..., Any]
     ask: Callable[[Any], Awaitable[dict[str, Any]]]
 
 
@@ -38,5 +39,6 @@ async def ask_over_tcp(context: Context) -> dict[str, Any]:
 PATH_JUDGES: Mapping[str, PathJudge] = {
     TCP: PathJudge(context=Context, ask=ask_over_tcp),
     CALLHOME: PathJudge(context=CallhomeContext, ask=ask_over_callhome),
+    HTTP: PathJudge(context=HttpContext, ask=ask_info),
 }
 """The paths that the judge can speak, by name."""

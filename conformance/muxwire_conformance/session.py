@@ -408,7 +408,7 @@ class Session:
         return result
 
     def _context(self, one: Case, *, twin_run: bool) -> CaseContext:
-        return PATH_JUDGES[one.path].context(
+        context: CaseContext = PATH_JUDGES[one.path].context(
             address=self.paths[one.path],
             patience=self.patience,
             seed=self.options.seed,
@@ -418,6 +418,7 @@ class Session:
             twin_run=twin_run,
             callback=self.findings.callback,
         )
+        return context
 
     async def _execute(self, one: Case, function: CaseFunction, *, twin_run: bool) -> Result:
         context = self._context(one, twin_run=twin_run)

@@ -53,7 +53,6 @@ _HTTP = Disposition(Kind.HTTP, "the cases of this path are not there yet")
 DISPOSITIONS: Mapping[str, Mapping[str, Disposition]] = {
     "worker": {
         **{f"P0-{number:03}": _CALLHOME for number in (*range(1, 18), 20)},
-        **{f"P1-{number:03}": _HTTP for number in (*range(1, 20), 23, 24)},
     },
     "client": {
         "FRM-009": Disposition(
@@ -84,6 +83,11 @@ GAPS: Mapping[str, Mapping[str, str]] = {
         "OBS-001": "the span of the worker is not seen",
         "OBS-002": "that a new trace begins is not seen",
         "OBS-006": "secrets of the worker's own are not known to a tester",
+        "P1-012": "that a worker dies is not seen, only that its body would then have no end",
+        "P1-014": "the interval that holds without wmx-heartbeat-ms is too long to wait for",
+        "P1-015": "DRAINING needs a worker that was told to stop, and 500 one that fails",
+        "P1-017": "that a stalled response is aborted takes 60 s, which are not waited for",
+        "P1-023": "the span of the worker is not seen",
     },
     "client": {
         "HSK-008": "a driver has no option for the handshake timeout, so its default is waited for",

@@ -22,8 +22,11 @@ from pathlib import Path
 import model_tls
 from model_connection import Connection
 from model_flaws import FLAWS
+from model_http_flaws import HTTP_FLAWS
 from model_output import Output
 from model_stream import Stream
+
+EVERY_FLAW = FLAWS | HTTP_FLAWS
 
 
 @dataclass(slots=True, kw_only=True)
@@ -59,6 +62,7 @@ class Server:
     pending: dict[Output, None] = field(default_factory=dict)
     connections: set[Output] = field(default_factory=set)
     everyone: set[Output] = field(default_factory=set)
+    ports: dict[str, int] = field(default_factory=dict)
     handlers: set[Stream] = field(default_factory=set)
     all_ids: set[bytes] = field(default_factory=set)
     nonce: str = field(default_factory=lambda: os.urandom(8).hex())
@@ -161,8 +165,8 @@ class Server:
             "max_connections": self.config.max_connections,
             "drain_grace_ms": self.config.drain_grace_ms,
             "slow_consumer_ms": self.config.slow_consumer_ms,
-            "transports": ["tcp"],
-            "ports": {"tcp": self.port},
+            "transports": list(self.ports),
+            "ports": self.ports,
         }
 
     # Life -------------------------------------------------------------------------------------
@@ -215,7 +219,7 @@ async def start(
     """
     names = frozenset(flaws)
     for name in names:
-        FLAWS[name]
+        EVERY_FLAW[name]
     server = Server(config or Config(), names)
     loop = asyncio.get_running_loop()
     context = model_tls.server_context(names) if tls else None
@@ -227,7 +231,7 @@ async def start(
         server.listener = await loop.create_server(
             lambda: Connection(server), host, port, backlog=512, ssl=context
         )
-    server.port = server.listener.sockets[0].getsockname()[1]
+    server.port = server.ports["tcp"] = server.listener.sockets[0].getsockname()[1]
     return server
 
 
@@ -271,11 +275,11 @@ def main(argv: list[str] | None = None) -> int:
         parser.add_argument(flag, type=int, default=option.default, metavar="N")
     args = parser.parse_args(argv)
     if args.list_flaws:
-        for flaw in FLAWS.values():
+        for flaw in EVERY_FLAW.values():
             sys.stdout.write(f"{flaw.name}\t{flaw.requirement}\t{flaw.what}\n")
         return 0
     for name in args.flaw:
-        if name not in FLAWS:
+        if name not in EVERY_FLAW:
             parser.error(f"no such flaw: {name}")
     host, _, port = args.tcp.rpartition(":")
     if not host or not port.isdigit():

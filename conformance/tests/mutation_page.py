@@ -18,7 +18,7 @@ from muxwire_conformance.case import load_cases
 PAGE = Path(__file__).parents[2] / "docs" / "mutation-matrix.md"
 NOBODY = "nobody"
 _ROW = re.compile(
-    r"^\| (?P<requirement>[A-Z]{3}-\d{3}) \| `(?P<flaw>[^`]+)` \| .* \| (?P<by>.*) \|$"
+    r"^\| (?P<requirement>(?:[A-Z]{3}|P\d)-\d{3}) \| `(?P<flaw>[^`]+)` \| .* \| (?P<by>.*) \|$"
 )
 _CASE = re.compile(r"`([^`]+)`")
 

@@ -23,6 +23,8 @@ from typing import Any
 import model_client_driver
 import model_client_flaws
 import model_flaws
+import model_http
+import model_http_flaws
 import model_worker
 from model_client import FEATURES
 from model_flaws import Flaw
@@ -47,7 +49,7 @@ KILLERS_SHOWN = 4
 CONFIG = model_worker.Config(slow_consumer_ms=2_000, handshake_timeout_ms=2_800)
 
 FLAWS: dict[str, dict[str, Flaw]] = {
-    "worker": model_flaws.FLAWS,
+    "worker": model_flaws.FLAWS | model_http_flaws.HTTP_FLAWS,
     "client": model_client_flaws.FLAWS,
 }
 """The flaws of each role, by name."""
@@ -121,6 +123,7 @@ Judged = tuple[list[Result], bool, str]
 async def _judge_worker(name: str, cases: list[Case], options: Options) -> Judged:
     tls = name.startswith("sec-")
     server = await model_worker.start(flaws=[name] if name else [], config=CONFIG, tls=tls)
+    http = await model_http.start(server)
     address = Address(host="127.0.0.1", port=server.port)
     if tls:
         address = parse_address(certificates().target(server.port))
@@ -141,6 +144,7 @@ async def _judge_worker(name: str, cases: list[Case], options: Options) -> Judge
     except PreflightError as error:
         refused = str(error)
     finally:
+        await http.close()
         await server.close()
     return results, name in server.reached, refused
 

@@ -95,7 +95,7 @@ def test_a_forbidden_import_breaks_its_contract(
                 *("sse_starlette", "starlette", "uvloop", "yarl"),
             },
         ),
-        ("muxwire_conformance", {"construct", "muxwire_spec", "pytest"}),
+        ("muxwire_conformance", {"construct", "hpack", "muxwire_spec", "pytest"}),
         (
             "muxwire_fuzz",
             {"atheris", "click", "coverage", "muxwire", "muxwire_conformance", "muxwire_spec"},

@@ -201,7 +201,7 @@ def test_tls_where_plain_tcp_was_expected_is_named() -> None:
         (f"tls://h:1?ca={__file__}", "cannot be used"),
         ("tls://h:1?color=red", "'color' is none of ca, cert, key, name"),
         ("tcp://h:1?ca=x", "only tls:// takes parameters"),
-        ("udp://h:1", "use tcp://HOST:PORT or tls://HOST:PORT"),
+        ("udp://h:1", "use tcp://HOST:PORT, tls://HOST:PORT or http://HOST:PORT"),
     ],
 )
 def test_a_malformed_target_is_refused_in_one_line(target: str, text: str) -> None:
