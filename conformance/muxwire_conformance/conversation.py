@@ -79,6 +79,8 @@ class Conversation:
     """The role of the target: worker, client, or router."""
     PROTOCOL: ClassVar[str] = WMX
     MAGIC: ClassVar[bytes] = wire.MAGIC
+    NO_FAREWELL: ClassVar[str] = ", without GOAWAY"
+    """What is missing where a connection ends without the frame that says why."""
 
     def __init__(
         self, context: CaseContext, transport: Transport, label: str, watcher: FrameWatcher
@@ -131,6 +133,9 @@ class Conversation:
         """Take the settings of the target, which ``peer_settings`` has by now."""
         raise NotImplementedError
 
+    def _greeted(self, preface: Preface) -> None:
+        """Take the preface of the target."""
+
     def _sent_frame(
         self, kind: int, subtype: int, flags: int, length: int, request_id: bytes
     ) -> None:
@@ -157,6 +162,7 @@ class Conversation:
                 self.preface = item
                 for fault in self.watcher.preface(item):
                     self._violated(fault, None)
+                self._greeted(item)
                 continue
             for fault in self.watcher.frame(item):
                 self._violated(fault, item)
@@ -398,7 +404,7 @@ class Conversation:
             text = str(self.goaway)
             return f"{text}, then the connection was {end.describe()}" if end else text
         if end is not None:
-            text = f"the connection was {end.describe()}, without GOAWAY"
+            text = f"the connection was {end.describe()}{self.NO_FAREWELL}"
             if end.kind is EndKind.RST:
                 text += (
                     " (reset before an error frame could be read; a peer that closes with unread"

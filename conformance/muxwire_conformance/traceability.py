@@ -61,7 +61,6 @@ DISPOSITIONS: Mapping[str, Mapping[str, Disposition]] = {
         "DOS-002": Disposition(
             Kind.OUTSIDE, "the budget for PINGs ends such a connection first; no memory is told"
         ),
-        **{f"P0-{number:03}": _CALLHOME for number in (2, 8, 12, 14, 18, 19)},
         **{f"P1-{number:03}": _HTTP for number in (9, 13, 20, 21, 22)},
     },
 }
@@ -100,6 +99,9 @@ GAPS: Mapping[str, Mapping[str, str]] = {
         "CLS-002": "that input is read for 1 s, and not longer, is shown only roughly",
         "REC-006": "the budget of 10 s is not tried, only that of 1 s",
         "OBS-006": "secrets of the client's own are not known to a tester",
+        "P0-012": "messages above 67,108,864 octets and the budgets of DOS-001 are not tried here",
+        "P0-014": "that a router aborts a worker that does not read is not tried",
+        "P0-018": "how long a comparison of tokens takes is not measured",
     },
 }
 """What the cases of a requirement cannot decide, or do not try, for each role."""

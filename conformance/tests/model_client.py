@@ -25,8 +25,11 @@ from model_client_call import Call, Class, Verdict
 from model_client_flaws import FLAWS
 from model_client_pool import Pool, split_address
 from model_client_recovery import Recovery
+from model_router import HomeCall, Router
+from model_router_http import unsendable
 
 PROTOCOL = "wmx-driver/1"
+TRANSPORTS = ("tcp", "callhome")
 FEATURES = (
     "retry",
     "connections",
@@ -85,7 +88,7 @@ class Client:
         self.dials = 0
         self.used_ids: set[bytes] = set()
         self.recovery = Recovery(self)
-        self.pool = Pool(self)
+        self.pool: Pool | Router = Pool(self)
 
     def flaw(self, name: str) -> bool:
         """Tell whether a mutation is on; say so once when its guard is reached."""
@@ -108,7 +111,7 @@ class Client:
             "ready",
             driver="wmx-model-client/1",
             protocol=PROTOCOL,
-            transports=["tcp"],
+            transports=list(TRANSPORTS),
             features=list(FEATURES),
         )
 
@@ -167,8 +170,9 @@ class Client:
     def _connect(self, op: Event) -> None:
         if self.opened or self.closing:
             raise InvalidError("connect comes once")
-        if _get(op, "transport", str, "tcp") != "tcp":
-            self.emit("unsupported", op="connect", feature=op["transport"])
+        transport = _get(op, "transport", str, "tcp")
+        if transport not in TRANSPORTS:
+            self.emit("unsupported", op="connect", feature=transport)
             return
         addrs = _get(op, "addrs", list, self.addrs)
         each = _count(op, "connections", 1)
@@ -200,7 +204,11 @@ class Client:
         if self.flaw("set-announces-below-floor"):
             self.announced[w.S_MAX_METADATA] = 4_096
         self.opened = True
-        self.pool.open(addrs, each)
+        if transport == "callhome":
+            self.pool = Router(self, chosen.get(w.S_IDLE_TIMEOUT))
+            self.pool.open(addrs, _get(op, "listen", str, "127.0.0.1:0"))
+        else:
+            self.pool.open(addrs, each)
 
     def _request(self, op: Event) -> None:
         ref = _get(op, "ref", str)
@@ -219,7 +227,11 @@ class Client:
             for pair in pairs
         ):
             raise InvalidError("headers")
-        call = Call(
+        home = isinstance(self.pool, Router)
+        if home and (hold_open or len(messages) != 1):
+            self.emit("unsupported", op="request", ref=ref, feature="bidi")
+            return
+        call = (HomeCall if home else Call)(
             self.recovery,
             ref,
             _get(op, "subject", str),
@@ -235,6 +247,10 @@ class Client:
             cw.check_request(call.subject, call.headers, self.flaw)
         except cw.LocalError as error:
             self.recovery.report(call, Verdict(Class.NOT_SENT, error.code, error.text))
+            return
+        fault = unsendable(call.headers) if home else ""
+        if fault and not self.flaw("set-sends-any-header"):
+            self.recovery.report(call, Verdict(Class.NOT_SENT, w.INVALID_ARGUMENT, fault))
             return
         self.recovery.submit(call)
 

@@ -276,6 +276,120 @@ rec-prefers-the-failed-worker | REC-008 | retries on the worker that has failed
 rec-one-request-per-connection | REC-010 | lends a connection to one request at a time
 rec-crowds-one-connection | REC-010 | uses its first connection only
 rec-opens-one-connection | REC-010 | opens one connection, however many it is asked for
+p0-greets-first | P0-002 | sends its preface before the magic has come
+p0-answers-bad-magic | P0-002 | answers a wrong magic with its preface
+p0-ignores-bad-magic | P0-002 | never closes on a wrong magic
+p0-no-preface-timeout | P0-002 | waits for ever for the rest of a preface
+p0-octets-restart-preface-timeout | P0-002 | every octet restarts the time for the preface
+p0-accepts-bad-idle-timeout | P0-002 | accepts any idle timeout of a worker
+p0-answers-bad-idle-timeout | P0-002 | answers a bad idle timeout before it closes
+p0-accepts-any-version | P0-002 | goes on with an offer that does not contain version 1
+p0-ignores-header-size | P0-002 | accepts a preface with another header_size
+p0-refuses-without-preface | P0-002 | closes on a version it does not serve without its range
+p0-refusal-stays-open | P0-002 | keeps the connection behind a refusal
+p0-selects-highest-offer | P0-002 | selects the worker's ver_hi, even one it does not know
+p0-announces-bad-idle-timeout | P0-002 | announces an idle timeout of 50 ms
+p0-no-done | P0-008 | never sends DONE
+p0-no-done-behind-error | P0-008 | sends no DONE behind an error terminal
+p0-late-done | P0-008 | sends DONE 4 s late
+p0-two-dones | P0-008 | sends DONE twice
+p0-done-of-another-id | P0-008 | sends DONE with another id
+p0-done-behind-first-response | P0-008 | sends DONE behind the first RESPONSE, too
+p0-closes-behind-done | P0-008 | closes a connection behind DONE
+p0-no-done-behind-kill | P0-011 | sends no DONE for a stream that it killed
+p0-forgets-early-stop | P0-011 | forgets a STOP that came before ACCEPT
+p0-kill-is-silent | P0-011 | sends no KILL
+p0-killed-may-succeed | P0-011 | a success terminal behind a KILL is a success
+p0-accepts-gap | P0-012 | accepts a gap in seq
+p0-accepts-repeat | P0-012 | accepts a seq again
+p0-accepts-other-id | P0-012 | takes a RESPONSE of any id for one of the stream
+p0-accepts-marker | P0-012 | accepts any marker
+p0-skips-unknown-types | P0-012 | skips frames of unknown types
+p0-ignores-wmx-control | P0-012 | skips SETTINGS, GOAWAY and unknown Control subtypes
+p0-ignores-router-frames | P0-012 | skips what only a router sends
+p0-ignores-hello-in-stream | P0-012 | skips a HELLO in the middle of a stream
+p0-ignores-response-while-idle | P0-012 | skips a RESPONSE without a stream
+p0-accepts-short-hello | P0-012 | takes a HELLO of any size
+p0-accepts-zero-id | P0-012 | answers a HELLO whose id is zero
+p0-accepts-oversize | P0-012 | has no limit for payload_length
+p0-refuses-full-frame | P0-012 | refuses a RESPONSE of 1,048,576 octets
+p0-refuses-ignorable | P0-012 | closes on ignorable frames
+p0-accepts-bad-flags | P0-012 | accepts flags on Control and Heartbeat
+p0-accepts-control-seq | P0-012 | accepts a seq on Control and Heartbeat
+p0-accepts-bad-ping | P0-012 | accepts a PING of any size
+p0-accepts-end-with-more | P0-012 | accepts END_STREAM with MORE
+p0-accepts-error-without-end | P0-012 | accepts ERROR without END_STREAM
+p0-accepts-meta-mid-stream | P0-012 | accepts META inside a response
+p0-accepts-response-subtype | P0-012 | accepts a subtype on RESPONSE
+p0-accepts-large-error-body | P0-012 | has no limit for an error body
+p0-accepts-late-not-processed | P0-012 | accepts NOT_PROCESSED behind another RESPONSE
+p0-goaway-on-violation | P0-012 | sends GOAWAY before it closes on a violation
+p0-violation-stays-open | P0-012 | drops what breaks a rule, and goes on
+p0-no-pong | P0-014 | answers no PING
+p0-idle-no-pong | P0-014 | answers no PING on an idle connection
+p0-wrong-pong | P0-014 | answers PING with other octets (reversed)
+p0-no-heartbeat | P0-014 | sends nothing on a quiet connection
+p0-heartbeat-by-own-timeout | P0-014 | heartbeats at its own interval, not the peer's
+p0-no-idle-timeout | P0-014 | never gives a silent worker up
+p0-idle-too-short | P0-014 | gives a silent worker up after half the time
+p0-only-frames-count | P0-014 | the middle of a frame does not restart the idle timer
+p0-stream-suspends-idle-timeout | P0-014 | never gives a silent worker up while a stream runs
+p0-closes-what-is-idle | P0-014 | closes a connection without a stream after 2 s
+p0-announces-nothing | P0-014 | announces no idle timeout, though it has its own
+p0-pause-runs-the-timer | P0-014 | gives a worker up that it does not read
+p0-pause-stops-pings | P0-014 | sends no PING while the caller does not read
+p0-reads-while-paused | P0-014 | reads on while the caller does not
+p0-addr-of-any-interface | P0-017 | tells its port only in wch-addr
+p0-no-headers | P0-017 | does not send the caller's headers
+p0-token-with-padding | P0-018 | writes the token with its padding
+p0-token-counts | P0-018 | numbers its tokens
+p0-token-is-a-uuid | P0-018 | takes a UUID for a token
+p0-token-is-the-id | P0-018 | takes the id of the stream for its token
+p0-one-token-for-all | P0-018 | has one token for all streams
+p0-accepts-any-token | P0-018 | does not look at the token
+p0-compares-half-a-token | P0-018 | compares the first 8 octets of a token
+p0-looks-at-the-token-only | P0-018 | does not look at the id of a HELLO
+p0-accepts-token-of-another-stream | P0-018 | accepts the token of any stream
+p0-rejects-by-closing | P0-018 | closes in place of REJECT
+p0-rejects-silently | P0-018 | does not answer a HELLO that it cannot accept
+p0-no-limit-of-rejects | P0-018 | lets a worker guess for ever
+p0-closes-behind-two | P0-018 | closes behind the second REJECT with NOT_FOUND
+p0-cancelled-counts | P0-018 | counts REJECT with CANCELLED as a guess
+p0-hello-needs-202 | P0-018 | rejects a HELLO that comes before the 202
+p0-token-dies-early | P0-018 | a token lives for half its time
+p0-token-lives-for-ever | P0-018 | a token never dies
+p0-void-token-hangs | P0-018 | a stream whose token has died never completes
+p0-token-is-reusable | P0-018 | accepts a token again behind the terminal
+p0-kill-waits-for-hello | P0-018 | a stream that is given up waits for its HELLO
+p0-cancelled-is-forgotten | P0-018 | forgets at once a stream that is given up
+p0-cancelled-is-remembered-for-ever | P0-018 | remembers such a stream for ever
+p0-supersedes-behind-response | P0-019 | a second HELLO supersedes behind a RESPONSE, too
+p0-no-superseding | P0-019 | rejects a second HELLO for an accepted stream
+p0-keeps-the-superseded | P0-019 | does not close a connection that was superseded
+p0-reads-the-superseded | P0-019 | takes RESPONSEs from a connection that was superseded
+p0-accepts-silently | P0-019 | sends no ACCEPT
+p0-eof-is-success | P0-019 | the end of the connection behind a RESPONSE is a success
+p0-eof-is-half-open | P0-019 | goes on with a stream behind the worker's FIN
+p0-partial-is-ambiguous | P0-019 | a stream cut off behind a RESPONSE is AMBIGUOUS
+p0-early-loss-is-final | P0-019 | does not wait for another HELLO behind a loss
+p0-early-loss-hangs | P0-019 | a stream whose connection is lost early never completes
+p0-early-loss-is-partial | P0-019 | a loss before a RESPONSE is PARTIAL
+p0-refusing-terminal-failed | P0-019 | an error terminal with NOT_PROCESSED is FAILED
+p0-refusal-is-ambiguous | P0-019 | an answer with wmx-not-processed is AMBIGUOUS
+p0-any-error-object-is-not-processed | P0-019 | an error object without the field is NOT_PROCESSED
+p0-any-5xx-is-not-processed | P0-019 | every 5xx is NOT_PROCESSED
+p0-any-2xx-is-202 | P0-019 | takes every 2xx for a 202
+p0-follows-redirects | P0-019 | posts again where an answer points to
+p0-no-answer-timeout | P0-019 | waits for ever for an HTTP answer
+p0-no-answer-is-not-sent | P0-019 | a POST without an answer is NOT_SENT
+p0-http-eof-hangs | P0-019 | does not see the end of an HTTP connection
+p0-answer-decides-behind-accept | P0-019 | an HTTP answer decides behind the ACCEPT, too
+p0-refused-dial-is-ambiguous | P0-019 | a POST that cannot be begun is AMBIGUOUS
+p0-kill-waits-for-ever | P0-019 | waits for ever for the terminal behind a KILL
+p0-kill-leaves-connection | P0-019 | gives up behind a KILL without closing the connection
+p0-no-timeout-field | P0-019 | does not tell the worker its deadline
+rec-no-attempt-field | REC-007 | a retry by HTTP has no attempt field
+set-sends-any-header | SET-003 | sends headers that HTTP would take for its own
 """
 
 FLAWS: dict[str, Flaw] = read_table(_TABLE)

@@ -26,7 +26,7 @@ import model_flaws
 import model_http
 import model_http_flaws
 import model_worker
-from model_client import FEATURES
+from model_client import FEATURES, TRANSPORTS
 from model_flaws import Flaw
 from model_tls import certificates
 from mutation_known import NEEDS_A_QUICK_MACHINE
@@ -43,6 +43,8 @@ PROCESSES = 2
 AT_ONCE = 12
 ALONE = 2  # further tries of a flaw without a clear result
 MOST_TIME = 12.0  # of one mutant among others; alone it may take longer
+MOST_LONG_TIME = 40.0  # the same by cases that wait long, tried only where no other kills
+SHORT = 30.0  # limit of a case that does not
 KILLERS_SHOWN = 4
 # Slow consumers short enough to be waited for; handshakes long enough for a judge that shares its
 # event loop and two processors with many others.
@@ -120,7 +122,7 @@ Judged = tuple[list[Result], bool, str]
 """The results, whether the flaw was reached, and why nothing was judged."""
 
 
-async def _judge_worker(name: str, cases: list[Case], options: Options) -> Judged:
+async def _judge_worker(name: str, cases: Sequence[Case], options: Options) -> Judged:
     tls = name.startswith("sec-")
     server = await model_worker.start(flaws=[name] if name else [], config=CONFIG, tls=tls)
     http = await model_http.start(server)
@@ -149,7 +151,7 @@ async def _judge_worker(name: str, cases: list[Case], options: Options) -> Judge
     return results, name in server.reached, refused
 
 
-async def _judge_client(name: str, cases: list[Case], options: Options) -> Judged:
+async def _judge_client(name: str, cases: Sequence[Case], options: Options) -> Judged:
     patience = Patience(1.0 if name else 2.0)
     reached: set[str] = set()
     results: list[Result] = []
@@ -157,7 +159,7 @@ async def _judge_client(name: str, cases: list[Case], options: Options) -> Judge
         command="model-client {host}:{port}",
         cases=cases,
         patience=patience,
-        findings=Findings(features=frozenset(FEATURES), asked=True, works=True),
+        findings=Findings(features=frozenset(FEATURES + TRANSPORTS), asked=True, works=True),
         options=options,
         on_result=results.append,
         library=load_cases("client"),
@@ -167,16 +169,19 @@ async def _judge_client(name: str, cases: list[Case], options: Options) -> Judge
     return results, name in reached, ""
 
 
-_JUDGES: dict[str, Callable[[str, list[Case], Options], Coroutine[Any, Any, Judged]]] = {
+_JUDGES: dict[str, Callable[[str, Sequence[Case], Options], Coroutine[Any, Any, Judged]]] = {
     "worker": _judge_worker,
     "client": _judge_client,
 }
 _EVERY_FRAME = {"worker": EVERY_FRAME, "client": CLIENT_EVERY_FRAME}
 
 
-async def try_model(role: str, name: str, most_time: float = 120.0) -> Trial:
-    """Judge a model with one flaw, or without any and by every case."""
-    cases = citing(role, name) if name else list(load_cases(role).values())
+async def try_model(
+    role: str, name: str, most_time: float = 120.0, cases: Sequence[Case] | None = None
+) -> Trial:
+    """Judge a model with one flaw, or without any and by every case; `cases` are a choice of it."""
+    if cases is None:
+        cases = citing(role, name) if name else list(load_cases(role).values())
     options = Options(seed=1, max_time=most_time)
     results, reached, refused = await _JUDGES[role](name, cases, options)
     late = {one.id for one in results if one.verdict is Verdict.INCONCLUSIVE}
@@ -220,7 +225,14 @@ async def _try_each(role: str, names: Iterable[str], known: Known) -> list[Trial
 
     async def one(name: str) -> Trial:
         async with room:
-            return await (try_model(role, name, MOST_TIME) if name else try_model(role, name))
+            if not name:
+                return await try_model(role, name)
+            cases = citing(role, name)
+            short = [case for case in cases if case.limit <= SHORT]
+            trial = await try_model(role, name, MOST_TIME, short)
+            if len(short) == len(cases) or (trial.killers and trial.reached):
+                return trial
+            return await try_model(role, name, MOST_LONG_TIME, [*set(cases) - set(short)])
 
     trials = await asyncio.gather(*(one(name) for name in names))
     for index, trial in enumerate(trials):

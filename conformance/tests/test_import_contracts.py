@@ -127,6 +127,15 @@ def test_only_the_paths_over_http_import_libraries_of_http(name: str, packages: 
     assert {".".join(user.split(".")[:2]) for user in users} <= packages
 
 
+@pytest.mark.parametrize(
+    "module", ["overhttp", "http.fields", "http.negotiation", "http.response", "http.writers"]
+)
+def test_what_is_plain_beside_the_core_has_no_clock_and_no_loop(module: str) -> None:
+    graph = grimp.build_graph("muxwire", include_external_packages=True, cache_dir=None)
+    forbidden = set(CONTRACTS["sans-io"]["forbidden_modules"])
+    assert not graph.find_modules_directly_imported_by(f"muxwire.{module}") & forbidden
+
+
 def test_only_the_pytest_plugin_imports_pytest() -> None:
     graph = grimp.build_graph("muxwire_conformance", include_external_packages=True, cache_dir=None)
     assert graph.find_modules_that_directly_import("pytest") == {

@@ -79,7 +79,7 @@ def run(main: Coroutine[Any, Any, None], loop: str = "asyncio") -> None:
         runner.get_loop().set_exception_handler(lambda _, context: faults.append(context))
         runner.run(_limited(main, 1e6 if loop == "virtual" else LIMIT))
     gc.collect()
-    assert not faults
+    assert not faults, faults
 
 
 async def _limited(main: Coroutine[Any, Any, None], limit: float) -> None:

@@ -800,7 +800,7 @@ async def test_the_program_ends_with_its_input() -> None:
 
 async def test_a_session_without_a_connection() -> None:
     async with program() as tester:
-        assert (await tester.event("ready"))["transports"] == ["tcp", "callhome"]
+        assert (await tester.event("ready"))["transports"] == ["tcp", "callhome", "http"]
         tester.op("sync", id=[1, None])
         await tester.event("synced", id=[1, None])
 

@@ -61,7 +61,7 @@ class Driver:
     """One running driver.
 
     Attributes:
-        features: What it declared in ``ready``.
+        features: What it declared in ``ready``, its transports included.
         name: What it calls itself there.
         events: Every event so far, in order, each with ``at`` (monotonic seconds).
         fault: What it did wrong, "" for nothing.
@@ -111,7 +111,7 @@ class Driver:
             await driver.kill()
             raise
         ready = driver.events[0]
-        driver.features = frozenset(ready["features"])
+        driver.features = frozenset([*ready["features"], *ready["transports"]])
         driver.name = ready["driver"]
         return driver
 

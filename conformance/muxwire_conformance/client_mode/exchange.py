@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Unpack
+from typing import TYPE_CHECKING
 
 from muxwire_conformance import wire
-from muxwire_conformance.wire import Assembler, Frame, HeaderFields
+from muxwire_conformance.client_mode.answers import Answers
+from muxwire_conformance.wire import Assembler, Frame
 
 if TYPE_CHECKING:
     from muxwire_conformance.client_mode.link import Link
 
-Headers = Sequence[tuple[str | bytes, str | bytes]]
 
-
-class Exchange:
+class Exchange(Answers):
     """A request that the client opened on a connection.
 
     Helpers with ``check=`` judge; without it they prepare (see ``conversation``).
@@ -28,8 +26,8 @@ class Exchange:
     """
 
     def __init__(self, link: Link, opening: Frame, ordinal: int) -> None:
-        self.link = link
-        self.id = opening.request_id
+        super().__init__(link, opening.request_id)
+        self.link: Link = link
         self.opening = opening
         self.ordinal = ordinal
         self.frames: list[Frame] = []
@@ -37,7 +35,6 @@ class Exchange:
         self.octets = 0
         self.received_cost = 0
         self.credit_given = link.watcher.settings["INITIAL_STREAM_WINDOW"]
-        self.next_seq = 0
         self.sent_cost = 0
         self.send_limit = link.peer_settings["INITIAL_STREAM_WINDOW"]
         self.answered = False
@@ -128,65 +125,7 @@ class Exchange:
         self.link.hold(check)
         return frame
 
-    # -- answering -------------------------------------------------------------------------
-
-    def build(
-        self,
-        data: bytes = b"",
-        *,
-        end: bool = False,
-        more: bool = False,
-        headers: Headers | None = None,
-        **header: Unpack[HeaderFields],
-    ) -> bytes:
-        """Return the next RESPONSE frame without writing it; ``headers`` sets META."""
-        seq = self.next_seq
-        self.next_seq += 1
-        if headers is not None:
-            data = wire.metadata(headers) + data
-            flags = wire.META | (wire.END_STREAM if end else 0) | (wire.MORE if more else 0)
-            header.setdefault("flags", flags)
-        return wire.response(self.id, seq, data, end=end, more=more, **header)
-
-    def send(
-        self,
-        data: bytes = b"",
-        *,
-        end: bool = False,
-        more: bool = False,
-        headers: Headers | None = None,
-        **header: Unpack[HeaderFields],
-    ) -> bytes:
-        """Write one RESPONSE frame with the next seq at once, whatever the credit; return it."""
-        raw = self.build(data, end=end, more=more, headers=headers, **header)
-        self.link.send(raw)
-        return raw
-
-    def refusal(
-        self, error: str | int, message: bytes = b"", *, flags: int = 0, retry_after_ms: int = 0
-    ) -> bytes:
-        """Return an error terminal without writing it."""
-        body = wire.error_body(error, message, flags=flags, retry_after_ms=retry_after_ms)
-        return self.build(body, end=True, flags=wire.END_STREAM | wire.ERROR)
-
-    def fail(
-        self,
-        error: str | int,
-        message: bytes = b"",
-        *,
-        not_processed: bool = False,
-        non_retryable: bool = False,
-        retry_after_ms: int = 0,
-    ) -> None:
-        """Write an error terminal."""
-        flags = wire.NOT_PROCESSED * not_processed | wire.NON_RETRYABLE * non_retryable
-        self.link.send(self.refusal(error, message, flags=flags, retry_after_ms=retry_after_ms))
-
-    def answer(self, *messages: bytes, trailers: Headers | None = None) -> None:
-        """Write whole messages and the success terminal."""
-        for message in messages:
-            self.send(message)
-        self.send(end=True, headers=trailers)
+    # -- answering within credit ------------------------------------------------------------
 
     async def send_message(
         self, data: bytes, *, end: bool = False, check: str | None = None

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from muxwire_conformance.case import CLIENT_PREFIX, Case
 from muxwire_conformance.client_mode.context import Bench, ClientContext
 from muxwire_conformance.client_mode.driver import Driver
+from muxwire_conformance.client_mode.router import FEATURE, RouterContext
 from muxwire_conformance.paths import PATHS
 from muxwire_conformance.patience import Patience
 from muxwire_conformance.preflight import Findings, PreflightError
@@ -74,7 +75,8 @@ class ClientSession(Session):
             await bench.abandon()
 
     def _context(self, one: Case, *, twin_run: bool) -> CaseContext:
-        return ClientContext(
+        kind = RouterContext if FEATURE in one.features else ClientContext
+        return kind(
             bench=self._benches[one.id],
             patience=self.patience,
             seed=self.options.seed,

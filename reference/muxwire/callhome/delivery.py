@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from math import inf
 
 from muxwire.callhome.dialled import Dialled
 from muxwire.callhome.fields import Fields
@@ -19,6 +18,7 @@ from muxwire.core.callhome import WorkerStream
 from muxwire.core.events import Event, HandlerCancelled, StopReceived, Writable
 from muxwire.errors import CannotConnect, LocalProtocolError, PoolError
 from muxwire.handlers import Handler, Request, check_message, decode_headers
+from muxwire.tcp.alarm import Alarm
 from muxwire.tcp.runner import Running
 
 logger = logging.getLogger("muxwire.worker")
@@ -53,7 +53,7 @@ class Delivery:
         self._pool = pool
         self._on_over = on_over
         self._carrier: Dialled | None = None
-        self._timer: asyncio.TimerHandle | None = None
+        self._alarm = Alarm(self._due)
         self._delivered = False
         self._retiring = False
         responder = _Responder(self)
@@ -143,7 +143,7 @@ class Delivery:
             self.on_event(event)
         if self._carrier is not None:
             self._carrier.pump.push()
-        self._arm()
+        self._alarm.set(self.stream.next_timeout())
 
     def on_event(self, event: Event) -> None:
         """Take an event of the stream."""
@@ -154,20 +154,9 @@ class Delivery:
                 self.running.cancel()
             case Writable():
                 self._request.feed_writable()
-        self._arm()
-
-    def _arm(self) -> None:
-        when = self.stream.next_timeout()
-        if self._timer is not None:
-            if self._timer.when() == when:
-                return
-            self._timer.cancel()
-            self._timer = None
-        if when < inf:
-            self._timer = self._loop.call_at(when, self._due)
+        self._alarm.set(self.stream.next_timeout())
 
     def _due(self) -> None:
-        self._timer = None
         self.stream.handle_timeout(self._loop.time())
         self.touch()
 

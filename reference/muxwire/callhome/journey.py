@@ -27,6 +27,7 @@ from muxwire.core.events import (
 from muxwire.core.metadata import open_metadata
 from muxwire.core.recovery import Backoff
 from muxwire.errors import MessageTooLarge, RequestClosed
+from muxwire.tcp.alarm import Alarm
 from muxwire.tcp.link import request_failed
 from muxwire.tcp.posting import prefix
 from muxwire.tcp.stream import Sink
@@ -165,7 +166,7 @@ class Journey:
         self._client = client
         self._target = target
         self._sink = sink
-        self._timer: asyncio.TimerHandle | None = None
+        self._alarm = Alarm(self._due)
         self.stream = stream
         self.over: asyncio.Future[None] = self._loop.create_future()
         self.post: asyncio.Task[None] | None = None
@@ -213,26 +214,16 @@ class Journey:
 
     def give_up(self) -> None:
         """Forget the token, which was only remembered: the listener is closed."""
-        if self._timer is not None:
-            self._timer.cancel()
         self._forget()
 
     def arm(self) -> None:
         """Arm the one timer of the stream, or forget a stream that is over."""
         if self.stream.forgotten and self.over.done():
             self._forget()
-            return
-        when = self.stream.next_timeout()
-        if self._timer is not None:
-            if self._timer.when() == when:
-                return
-            self._timer.cancel()
-            self._timer = None
-        if when < inf:
-            self._timer = self._loop.call_at(when, self._due)
+        else:
+            self._alarm.set(self.stream.next_timeout())
 
     def _due(self) -> None:
-        self._timer = None
         self.stream.handle_timeout(self._loop.time())
         self.settle()
 
@@ -242,8 +233,6 @@ class Journey:
             self._target.open_requests -= 1
 
     def _forget(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._alarm.off()
         self._client.listener.forget(self.stream)
         self._client.journeys.pop(self.stream.request_id, None)

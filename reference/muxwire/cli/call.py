@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import importlib
 import json
 import os
 import sys
@@ -15,6 +16,7 @@ from typing import Any
 
 import click
 
+from muxwire._generated.http import FORMATS
 from muxwire.cli import types
 from muxwire.cli.loop import run
 from muxwire.errors import (
@@ -43,14 +45,22 @@ EXIT_INTERRUPTED = 130
     metavar="ADDRESS",
     required=True,
     envvar="MUXWIRE_TARGET",
-    help="The worker: host:port, or http://host:port with --via callhome.",
+    help="The worker: host:port; http://host:port with --via callhome or http.",
 )
 @click.option(
     "--via",
-    type=click.Choice(["tcp", "callhome"]),
+    type=click.Choice(["tcp", "callhome", "http"]),
     default="tcp",
     show_default=True,
-    help="How: callhome posts over HTTP and is called back; it needs muxwire[callhome].",
+    help="How: callhome posts over HTTP and is called back; http posts and reads the answer.",
+)
+@click.option(
+    "--format",
+    "format_",
+    type=click.Choice([*FORMATS]),
+    default="sse",
+    show_default=True,
+    help="The format of the answer with --via http.",
 )
 @click.option(
     "--listen",
@@ -90,6 +100,7 @@ def call(
     data: str | None,
     target: str,
     via: str,
+    format_: str,
     listen: tuple[str, int],
     advertise: str | None,
     file: Path | None,
@@ -115,6 +126,7 @@ def call(
       muxwire call conformance.generate '{"count": 3}' --target 127.0.0.1:9000
       muxwire call llm.generate -f prompt.json --json --target '[::1]:9000'
       muxwire call llm.generate hi --via callhome --target http://10.0.0.7:8080
+      muxwire call llm.generate hi --via http --target http://10.0.0.7:8082
     """  # noqa: D301 - click wants a backspace
     if data is not None and file is not None:
         raise click.UsageError("give DATA or --file, not both")
@@ -123,10 +135,13 @@ def call(
         wanted = tls or tls_ca or tls_cert or tls_key
         context = client_context(tls_ca, tls_cert, tls_key) if wanted else None
         connecting: Callable[[], AbstractAsyncContextManager[Caller]]
+        if via != "tcp" and context is not None:
+            raise InvalidArgument(f"there is no TLS with --via {via}")
         if via == "callhome":
-            if context is not None:
-                raise InvalidArgument("there is no TLS with --via callhome")
-            connecting = partial(_callhome(), target, listen=render(*listen), advertise=advertise)
+            path = _connect(via)
+            connecting = partial(path, target, listen=render(*listen), advertise=advertise)
+        elif via == "http":
+            connecting = partial(_connect(via), target, format=format_)
         else:
             address = render(*types.address(target))
             connecting = partial(connect, address, connections=1, recover=False, tls=context)
@@ -177,19 +192,19 @@ async def _call(
     return 0
 
 
-def _callhome() -> Callable[..., AbstractAsyncContextManager[Caller]]:
-    """Return what connects over call-home.
+def _connect(via: str) -> Callable[..., AbstractAsyncContextManager[Caller]]:
+    """Return what connects over one of the paths over HTTP.
 
     Raises:
-        click.UsageError: aiohttp is not installed.
+        click.UsageError: What it needs is not installed.
     """
     try:
-        from muxwire.callhome import connect as connect_callhome
-    except ModuleNotFoundError:
+        connect_over = importlib.import_module(f"muxwire.{via}").connect
+    except ModuleNotFoundError as error:
         raise click.UsageError(
-            "--via callhome needs aiohttp: pip install 'muxwire[callhome]'"
+            f"--via {via} needs {error.name}: pip install 'muxwire[{via}]'"
         ) from None
-    return partial(connect_callhome, recover=False)
+    return partial(connect_over, recover=False)
 
 
 class _Plain:

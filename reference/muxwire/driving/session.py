@@ -196,7 +196,12 @@ class Session:
         request.send(body_b64, end=end)
 
     def _op_stop(self, *, ref: str, reason: int) -> None:
-        if request := self._find("stop", ref):
+        request = self._find("stop", ref)
+        if request is None:
+            return
+        if self._client is not None and not self._client.can_stop:
+            self._say("unsupported", op="stop", ref=ref)
+        else:
             request.stop(reason)
 
     def _op_kill(self, *, ref: str, reason: int) -> None:

@@ -71,11 +71,11 @@ Raises:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Transport:
-    """A path, the features of the driver on it, and the module that it needs."""
+    """A path, the features of the driver on it, and the modules that it needs."""
 
     start: Start
     features: tuple[str, ...]
-    needs: str = "asyncio"
+    needs: tuple[str, ...] = ()
 
 
 async def _tcp(wish: Wish, ears: Ears) -> Caller:
@@ -111,15 +111,33 @@ async def _callhome(wish: Wish, ears: Ears) -> Caller:
     return router
 
 
-_EVERYWHERE = ("retry", "connections", "settings", "timing", "headers", "pause", "close")
+async def _http(wish: Wish, ears: Ears) -> Caller:  # noqa: ARG001 - it has nothing to tell
+    from muxwire.http.client import Client as HttpClient  # it needs aiohttp
+
+    return HttpClient(
+        tuple(f"http://{address}" for address in wish.addrs),
+        Config(connect_timeout=wish.connect_timeout_ms / 1000),
+        recover=True,
+        wait=wish.wait_ms / 1000,
+        format=wish.format,
+        heartbeat_ms=wish.heartbeat_ms,
+        min_silence=wish.min_silence_ms / 1000,
+        backoff=wish.backoff,
+    )
+
+
+_EVERYWHERE = ("retry", "connections", "timing", "headers", "pause", "close")
 
 TRANSPORTS: Mapping[str, Transport] = {
-    "tcp": Transport(start=_tcp, features=(*_EVERYWHERE, "sent", "pipelining", "bidi")),
-    "callhome": Transport(start=_callhome, features=_EVERYWHERE, needs="aiohttp"),
+    "tcp": Transport(start=_tcp, features=(*_EVERYWHERE, "settings", "sent", "pipelining", "bidi")),
+    "callhome": Transport(start=_callhome, features=(*_EVERYWHERE, "settings"), needs=("aiohttp",)),
+    "http": Transport(
+        start=_http, features=(*_EVERYWHERE, "sse", "ndjson", "binary"), needs=("aiohttp",)
+    ),
 }
 """Every transport that this client has."""
 
 
 def offered() -> Mapping[str, Transport]:
     """Return the transports that can be used as things are installed."""
-    return {name: it for name, it in TRANSPORTS.items() if find_spec(it.needs) is not None}
+    return {name: it for name, it in TRANSPORTS.items() if all(map(find_spec, it.needs))}

@@ -13,7 +13,6 @@ import os
 from typing import NamedTuple, Protocol
 from urllib.parse import quote
 
-from sse_starlette.sse import EventSourceResponse, SendTimeoutError
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
@@ -27,6 +26,7 @@ from muxwire.core.metadata import open_metadata
 from muxwire.errors import InvalidArgument
 from muxwire.handlers import Handler
 from muxwire.http import fields
+from muxwire.http.answer import STALLED, answer
 from muxwire.http.exchange import Exchange
 from muxwire.http.negotiation import Choice, negotiate
 from muxwire.overhttp import Refusal
@@ -91,32 +91,23 @@ class Endpoint:
         try:
             posted = await self._take(Request(scope, receive))
         except Refusal as refusal:
-            await _answer(refusal)(scope, receive, send)
+            await _refusal(refusal)(scope, receive, send)
             return
         except ClientDisconnect:
             return
         except Exception:
             logger.exception("a POST could not be answered")
-            await _answer(Refusal(http.BROKEN, "the worker failed"))(scope, receive, send)
+            await _refusal(Refusal(http.BROKEN, "the worker failed"))(scope, receive, send)
             return
         await self._respond(posted, scope, receive, send)
 
     async def _respond(self, posted: Posted, scope: Scope, receive: Receive, send: Send) -> None:
         exchange = self._gate.admit(posted)
-        response = EventSourceResponse(
-            exchange.octets(),
-            status_code=http.OK.status,
-            headers={"vary": "accept"},
-            media_type=posted.choice.media_type,
-            ping=0,
-            send_timeout=self._gate.write_stall,
-        )
-        del response.headers["connection"]
-        if self._gate.closes(posted.subject):
-            response.headers["connection"] = "close"
+        close = self._gate.closes(posted.subject)
+        response = answer(exchange, posted.choice, self._gate.write_stall, close=close)
         try:
             await response(scope, receive, send)
-        except SendTimeoutError:
+        except STALLED:
             logger.warning("a client took nothing for %g s (P1-017)", self._gate.write_stall)
         except asyncio.CancelledError:
             if not exchange.aborted:
@@ -196,6 +187,6 @@ async def _body(request: Request, found: fields.Fields, most: int) -> bytes:
     return bytes(body)
 
 
-def _answer(refusal: Refusal) -> Response:
+def _refusal(refusal: Refusal) -> Response:
     """Return an answer with an error object."""
     return Response(refusal.body(), refusal.answer.status, refusal.fields())

@@ -9,13 +9,13 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
-from math import inf
 
 from muxwire.core.events import HandlerCancelled
 from muxwire.errors import LocalProtocolError
 from muxwire.handlers import Handler, Request, check_message, decode_headers
 from muxwire.http.fields import Fields
 from muxwire.http.response import Response
+from muxwire.tcp.alarm import Alarm
 from muxwire.tcp.runner import Running
 
 logger = logging.getLogger("muxwire.worker")
@@ -56,7 +56,7 @@ class Exchange:
         self._loop = asyncio.get_running_loop()
         self._on_over = on_over
         self._task = asyncio.current_task()
-        self._timer: asyncio.TimerHandle | None = None
+        self._alarm = Alarm(self._due)
         self._more: asyncio.Future[None] | None = None
         self._answered = False
         self._left = False
@@ -132,17 +132,9 @@ class Exchange:
         more = self._more
         if more is not None and not more.done() and (response.buffered or response.ended):
             more.set_result(None)
-        when = response.next_timeout()
-        if self._timer is not None:
-            if self._timer.when() == when:
-                return
-            self._timer.cancel()
-            self._timer = None
-        if when < inf:
-            self._timer = self._loop.call_at(when, self._due)
+        self._alarm.set(response.next_timeout())
 
     def _due(self) -> None:
-        self._timer = None
         self.response.handle_timeout(self._loop.time())
         self._touch()
 

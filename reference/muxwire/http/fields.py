@@ -24,6 +24,7 @@ _UUID = re.compile(rb"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _DECIMAL = re.compile(rb"[0-9]{1,10}")
 _U32 = 2**32 - 1
 _NOT_IDS = (bytes(16), b"\xff" * 16)
+_COOKIE = b"cookie"
 _RESUME = b"last-event-id"
 
 
@@ -64,7 +65,7 @@ def read(raw: Iterable[Header]) -> Fields:
     Raises:
         InvalidArgument: A field `wmx-` is malformed or there twice.
     """
-    headers = [(name.lower(), value) for name, value in raw]
+    headers = _with_one_cookie([(name.lower(), value) for name, value in raw])
     values: dict[bytes, list[bytes]] = {}
     for name, value in headers:
         values.setdefault(name, []).append(value)
@@ -87,6 +88,15 @@ def read(raw: Iterable[Header]) -> Fields:
         _RESUME in values,
         for_the_handler(headers),
     )
+
+
+def _with_one_cookie(headers: list[Header]) -> list[Header]:
+    """Join what HTTP/2 may have split (RFC 9113 section 8.2.3)."""
+    crumbs = [value for name, value in headers if name == _COOKIE]
+    if len(crumbs) < 2:
+        return headers
+    others = [header for header in headers if header[0] != _COOKIE]
+    return [*others, (_COOKIE, b"; ".join(crumbs))]
 
 
 def _joined(values: dict[bytes, list[bytes]], name: bytes) -> str | None:

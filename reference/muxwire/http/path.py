@@ -11,7 +11,6 @@ import os
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 
-from sse_starlette.sse import AppStatus
 from starlette.applications import Starlette
 
 from muxwire import conformance_subjects
@@ -81,7 +80,6 @@ class HttpPath:
         self._server: Server | None = None
         self.app = Starlette(lifespan=self._lifespan)
         self.app.router.default = Endpoint(self)
-        AppStatus.enable_automatic_graceful_drain = False  # it would cut what a drain lets end
         worker.paths.append(self)
 
     async def start(self, host: str = "127.0.0.1", port: int = 0) -> None:

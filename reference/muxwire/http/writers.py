@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import Any, ClassVar, Protocol
 
 from muxwire._generated import codec
-from muxwire._generated.registries import END_STREAM, ERROR, HTTP_CHUNK
+from muxwire._generated.registries import END_STREAM, ERROR, HTTP_CHUNK, MAX_SEQ
 from muxwire.core.flow import SendCredit
 from muxwire.core.http.reading import is_json
 from muxwire.core.metadata import Header, response_metadata
@@ -174,8 +174,13 @@ class BinaryWriter:
 
     def item(self, data: bytes) -> bytes:
         """Return an item."""
-        self._queue.push(b"", data)
-        octets = self._frames()
+        queue = self._queue
+        if len(data) <= HTTP_CHUNK and queue.seq < MAX_SEQ:
+            octets = codec.response_header(0, queue.seq, len(data), queue.request_id) + data
+            queue.seq += 1
+        else:
+            queue.push(b"", data)
+            octets = self._frames()
         self.items += 1
         return octets
 

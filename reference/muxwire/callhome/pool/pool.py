@@ -29,6 +29,7 @@ from muxwire.errors import (
     PoolClosed,
     PoolExhausted,
 )
+from muxwire.tcp.alarm import Alarm
 
 logger = logging.getLogger("muxwire.pool")
 
@@ -70,7 +71,7 @@ class Pool(Generic[C]):
         self._members: dict[int, Member[C]] = {}  # by the id of the connection
         self._dials: set[asyncio.Task[None]] = set()
         self._size = 0
-        self._timer: asyncio.TimerHandle | None = None
+        self._alarm = Alarm(self._tend)
         self._closing = False
         self._empty = asyncio.Event()
 
@@ -368,15 +369,11 @@ class Pool(Generic[C]):
 
     def _arm(self, when: float) -> None:
         """See to it that the pool looks after itself at `when` or before."""
-        if self._timer is not None:
-            if self._timer.when() <= when:
-                return
-            self._timer.cancel()
-        self._timer = self._loop.call_at(when, self._tend)
+        if when < self._alarm.when:
+            self._alarm.set(when)
 
     def _tend(self) -> None:
         """Do what is due: close what is idle for too long or too old, fill up, report leaks."""
-        self._timer = None
         now = self._loop.time()
         for place in [*self._targets.values()]:
             while len(place.idle) > self.config.min_idle and self._idle_until(place) <= now:
@@ -508,9 +505,7 @@ class Pool(Generic[C]):
         if deadline < 0:
             raise InvalidArgument(f"deadline {deadline:g} is below 0")
         self._closing = True
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._alarm.off()
         for place in self._targets.values():
             while (waiter := place.next_waiter(used=False)) is not None:
                 waiter.future.set_exception(PoolClosed("the pool is being drained"))
