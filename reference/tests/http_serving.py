@@ -174,9 +174,10 @@ class Http1:
 
     async def rest(self, body: bytes = b"") -> tuple[bytes, str]:
         """Read to the end of the body; say how it ended."""
+        octets = bytearray(body)
         while chunk := await self.chunk():
-            body += chunk
-        return body, CUT if chunk is None else "clean"
+            octets += chunk
+        return bytes(octets), CUT if chunk is None else "clean"
 
     async def sized(self, answer: Answer) -> bytes:
         """Read a body whose size is known."""
@@ -282,15 +283,11 @@ class Http2:
 
     async def rest(self, stream: int, body: bytes = b"") -> tuple[bytes, str]:
         """Read to the end of a stream; say how it ended."""
-        while True:
-            event = await self.event(stream)
-            if isinstance(event, h2.events.DataReceived):
-                body += event.data
-            elif isinstance(event, h2.events.StreamReset):
-                return body, CUT
-            else:
-                assert isinstance(event, h2.events.StreamEnded), event
-                return body, "clean"
+        octets = bytearray(body)
+        while isinstance(event := await self.event(stream), h2.events.DataReceived):
+            octets += event.data
+        assert isinstance(event, h2.events.StreamEnded | h2.events.StreamReset), event
+        return bytes(octets), CUT if isinstance(event, h2.events.StreamReset) else "clean"
 
     async def give_credit(self, stream: int) -> None:
         """Let a stream go on that was held."""

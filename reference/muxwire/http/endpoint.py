@@ -21,6 +21,7 @@ from starlette.websockets import WebSocketClose
 from muxwire import overhttp
 from muxwire._generated import http
 from muxwire._generated.registries import HTTP_MAX_HEADER_SIZE, ErrorCode
+from muxwire.conformance_subjects import DRAIN
 from muxwire.core.config import Config
 from muxwire.core.metadata import open_metadata
 from muxwire.errors import InvalidArgument
@@ -69,6 +70,9 @@ class Gate(Protocol):
     def closes(self, subject: str) -> bool:
         """Tell whether the connection is to be closed behind the answer."""
 
+    def hang_up(self, peer: tuple[str, int]) -> None:
+        """End the connection of a client behind its answer."""
+
     def admit(self, posted: Posted) -> Exchange:
         """Run the handler."""
 
@@ -114,6 +118,9 @@ class Endpoint:
                 raise
         finally:
             exchange.leave()
+        if posted.subject == DRAIN and scope["http_version"] == "2":
+            host, port = scope["client"]
+            self._gate.hang_up((host, int(port)))
 
     async def _take(self, request: Request) -> Posted:
         """Judge a request.

@@ -29,6 +29,7 @@ from muxwire.tcp.worker import Worker
 ROOT = "/v1/rpc/response"
 ROOT_VARIABLE = "DYN_HTTP_RESPONSE_ROOT_PATH"
 PORT_VARIABLE = "DYN_HTTP_RESPONSE_PORT"
+_HANG_UP = 0.1
 FORMAT_VARIABLE = "DYN_HTTP_RESPONSE_STREAM_FORMAT"
 
 
@@ -152,6 +153,14 @@ class HttpPath:
     def closes(self, subject: str) -> bool:
         """Tell whether the connection is to be closed behind the answer."""
         return self.draining or subject == conformance_subjects.DRAIN
+
+    def hang_up(self, peer: tuple[str, int]) -> None:
+        """End the connection of a client that asked for a drain; its answer has time to go out.
+
+        HTTP/1.1 says it in a field, and ASGI has no word for HTTP/2.
+        """
+        if self._server is not None:
+            asyncio.get_running_loop().call_later(_HANG_UP, self._server.hang_up, peer)
 
     def admit(self, posted: Posted) -> Exchange:
         """Run the handler."""

@@ -8,8 +8,12 @@ file knows granian.
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
-from collections.abc import Iterator
+import stat
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from granian._granian import SocketHolder
@@ -94,17 +98,46 @@ class Server:
             self._serving.append((granian, loop.create_task(granian.serve())))
 
     async def close(self, patience: float) -> None:
-        """Listen no more, and return when connections are closed, or after so many seconds."""
+        """Listen no more, let connections end for so many seconds, then end them."""
         for granian, _ in self._serving:
             untyped: Any = granian
             untyped.stop()
-        if self._serving:
-            await asyncio.wait([task for _, task in self._serving], timeout=patience)
-        for _, task in self._serving:
-            task.cancel()
-        await asyncio.gather(*(task for _, task in self._serving), return_exceptions=True)
+        tasks = [task for _, task in self._serving]
+        if tasks:
+            _, left = await asyncio.wait(tasks, timeout=patience)
+            if left:  # clients that keep an idle connection
+                _shut(_connected(self.names), socket.SHUT_RDWR)
+                await asyncio.wait(left, timeout=patience)
         self._serving.clear()
         self.names.clear()
+
+    def hang_up(self, peer: tuple[str, int]) -> None:
+        """End the connection of a client."""
+        found = _connected(self.names)
+        _shut((sock for sock in found if sock.getpeername()[:2] == peer), socket.SHUT_RD)
+
+
+def _connected(names: Iterable[tuple[str, int]]) -> Iterator[socket.socket]:
+    """Give the open connections of the process to these addresses, each to be used at once.
+
+    granian has no list of its connections; the process has.
+    """
+    ports = {port for _, port in names}
+    for entry in Path("/dev/fd").iterdir():
+        with suppress(OSError):
+            number = int(entry.name)
+            if not stat.S_ISSOCK(os.fstat(number).st_mode):
+                continue
+            with socket.socket(fileno=os.dup(number)) as sock:
+                inet = sock.family in (socket.AF_INET, socket.AF_INET6)
+                if inet and sock.getsockname()[1] in ports and sock.getpeername():
+                    yield sock
+
+
+def _shut(sockets: Iterable[socket.socket], how: int) -> None:
+    for sock in sockets:
+        with suppress(OSError):  # it has ended by itself
+            sock.shutdown(how)
 
 
 def _bound(addresses: Iterator[tuple[int, tuple[object, ...]]]) -> Iterator[socket.socket]:
