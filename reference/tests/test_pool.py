@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 import pytest
 from muxwire.callhome.pool import Closed, Lease, Pool, PoolConfig
+from muxwire.callhome.pool.stock import MAX_TARGETS
 from muxwire.errors import (
     AcquireTimedOut,
     CannotConnect,
@@ -670,3 +671,32 @@ async def test_the_environment_sets_the_documented_options() -> None:
 async def test_a_malformed_variable_is_named_with_its_value(variable: str, text: str) -> None:
     with pytest.raises(InvalidArgument, match=f"{variable}='{text}': .*P0-015"):
         PoolConfig.from_environment({variable: text})
+
+
+# -- many targets
+
+
+async def test_targets_that_nobody_uses_are_forgotten_and_their_counts_are_kept() -> None:
+    network = Network(idle_timeout=1.0)
+    pool = network.pool
+    held = await pool.acquire(A)
+    for number in range(2 * MAX_TARGETS):
+        (await pool.acquire(f"10.1.0.1:{number + 1}")).release()
+        await passing(2.0)  # what was idle is closed
+    statistics = pool.statistics()
+    assert len(statistics) <= MAX_TARGETS + 1
+    assert A in statistics
+    assert sum(one.created for one in statistics.values()) == 2 * MAX_TARGETS + 1
+    assert sum(one.closed[Closed.IDLE] for one in statistics.values()) == 2 * MAX_TARGETS
+    assert sum(sum(one.latencies) for one in statistics.values()) == 2 * MAX_TARGETS + 1
+    held.release()
+    assert (await pool.acquire(A)).reused
+
+
+async def test_targets_in_use_are_never_forgotten() -> None:
+    network = Network(max_total=2_000)
+    leases = [await network.pool.acquire(f"10.1.0.1:{port}") for port in range(1, MAX_TARGETS + 9)]
+    assert len(network.pool.statistics()) == len(leases)
+    for lease in leases:
+        lease.release()
+    assert network.pool.size == len(leases)

@@ -5,8 +5,7 @@ It needs `prometheus-client`, the extra `metrics`::
     REGISTRY.register(PoolCollector(path.pool.statistics))
 
 Rules of this file: everything is read when somebody asks.  The label `target` is the address of a
-router, of which there are as many as a worker was told to call; what was allowed bounds them
-(P0-016).
+router; the pool tells so many of them apart and counts the rest as "others".
 """
 
 from __future__ import annotations

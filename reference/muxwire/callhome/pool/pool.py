@@ -1,51 +1,37 @@
-"""The pool: lends connections, dials them, replaces them, and closes them.
+"""The pool: lends connections, takes them back, and closes them.
 
-Rules of this file: a connection is idle, borrowed or being dialled, and counts against the limits
-in each of these states.  A dial belongs to the pool and not to the borrower that caused it, so a
-borrower that gives up costs nobody anything.  Nothing is lent that has ended, and nothing comes
-back that was used halfway.
+Rules of this file: a connection is idle, borrowed or being dialled.  Nothing is lent that has
+ended, and nothing comes back that was used halfway.
 """
 
 from __future__ import annotations
 
 import asyncio
-import logging
 import random
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import replace
-from typing import Generic, TypeVar
+from typing import TypeVar
 
-from muxwire.callhome.pool.breaker import Breaker, Uniform
+from muxwire.callhome.pool.breaker import Uniform
 from muxwire.callhome.pool.config import PoolConfig
-from muxwire.callhome.pool.member import C, Lease, Member, borrower, describe
-from muxwire.callhome.pool.statistics import Closed, TargetStatistics
+from muxwire.callhome.pool.dialling import Dial
+from muxwire.callhome.pool.member import C, Lease, Member, borrower
+from muxwire.callhome.pool.statistics import Closed
 from muxwire.callhome.pool.target import Target, Waiter
+from muxwire.callhome.pool.tending import Tended
 from muxwire.errors import (
     AcquireTimedOut,
     CannotConnect,
     InvalidArgument,
-    MuxwireError,
     PoolClosed,
     PoolExhausted,
 )
-from muxwire.tcp.alarm import Alarm
-
-logger = logging.getLogger("muxwire.pool")
 
 T = TypeVar("T")
-Dial = Callable[[str, Callable[[C], None]], Awaitable[C]]
-"""Connects to a target.  The second argument is to be called when the connection ends by itself,
-or when something unexpected comes while it is idle."""
-
-FILLING = 2
-"""Dials to one target under way at once that no borrower waits for."""
-
-LIFETIME_JITTER = 0.1
-"""Greatest share of the lifetime that is taken off at random (P0-015)."""
 
 
-class Pool(Generic[C]):
+class Pool(Tended[C]):
     """Connections to any number of targets.
 
     Args:
@@ -63,17 +49,7 @@ class Pool(Generic[C]):
         *,
         uniform: Uniform = random.uniform,
     ) -> None:
-        self.config = config or PoolConfig()
-        self._dial = dial
-        self._uniform = uniform
-        self._loop = asyncio.get_running_loop()
-        self._targets: dict[str, Target[C]] = {}
-        self._members: dict[int, Member[C]] = {}  # by the id of the connection
-        self._dials: set[asyncio.Task[None]] = set()
-        self._size = 0
-        self._alarm = Alarm(self._tend)
-        self._closing = False
-        self._empty = asyncio.Event()
+        super().__init__(dial, config or PoolConfig(), uniform)
 
     # -- borrowing
 
@@ -228,232 +204,7 @@ class Pool(Generic[C]):
         self._arm(min(now + self.config.idle_timeout, member.expires))
         self._serve(place)  # who waits wants a fresh one, or waits at another target
 
-    def _close(self, place: Target[C], member: Member[C], reason: Closed) -> None:
-        """Take a connection out and close it; its place goes to whoever needs one."""
-        self._drop(place, member, reason)
-        self._serve(place)
-        self._fill(place)
-
-    def _drop(self, place: Target[C], member: Member[C], reason: Closed) -> None:
-        place.remove(member)
-        del self._members[id(member.connection)]
-        place.statistics.closed[reason] += 1
-        self._count(-1)
-        if reason is Closed.DISCARDED:
-            member.connection.abort()
-        else:
-            member.connection.close()
-
-    def _lost(self, connection: C) -> None:
-        """Take that a connection has ended by itself, or is not to be trusted any more."""
-        member = self._members.get(id(connection))
-        if member is None:
-            return
-        if member.lent:
-            member.doomed = True  # its borrower notices
-        else:
-            self._close(self._targets[member.target], member, Closed.LOST)
-
-    def _count(self, change: int) -> None:
-        self._size += change
-        if not self._size:
-            self._empty.set()
-
-    # -- dialling
-
-    def _full(self, place: Target[C]) -> bool:
-        """Tell whether a target has all it may have; without pooling that is any number."""
-        return self.config.enabled and place.size >= self.config.max_per_target
-
-    def _room(self, place: Target[C]) -> bool:
-        return self._size < self.config.max_total and not self._full(place)
-
-    def _make_room(self, place: Target[C]) -> bool:
-        """Close the idle connection that is least likely to be missed."""
-        candidates = [place] if self._full(place) else self._targets.values()
-        with_idle = [one for one in candidates if one.idle]
-        if not with_idle:
-            return False
-        oldest = min(with_idle, key=lambda one: one.idle[0].since)
-        self._drop(oldest, oldest.idle[0], Closed.ROOM)
-        return True
-
-    def _serve(self, place: Target[C]) -> None:
-        """Dial for who waits: here, or anywhere if the pool as a whole was full."""
-        if place.waiters:
-            self._dial_for_waiters(place)
-        if self._size >= self.config.max_total - 1:
-            for other in self._targets.values():
-                if other.waiters:
-                    self._dial_for_waiters(other)
-
-    def _dial_for_waiters(self, place: Target[C]) -> None:
-        """Dial for everybody who waits and for whom no dial is under way."""
-        while not self._closing and place.dialling < len(place.waiters):
-            if not place.breaker.permits(self._loop.time()):
-                return
-            if not (self._room(place) or self._make_room(place)):
-                return
-            self._begin_dial(place)
-
-    def _fill(self, place: Target[C]) -> None:
-        """Keep as many young idle connections as wanted (P0-015)."""
-        now = self._loop.time()
-        if self._closing or not self.config.enabled:
-            return
-        young = self._young(place)
-        while young + place.dialling < self.config.min_idle and place.dialling < FILLING:
-            if place.breaker.resting(now) or not self._room(place):
-                return
-            self._begin_dial(place)
-
-    def _begin_dial(self, place: Target[C]) -> None:
-        place.dialling += 1
-        place.breaker.dialling()
-        self._count(+1)
-        task = self._loop.create_task(self._connect(place))
-        self._dials.add(task)
-        task.add_done_callback(self._dials.discard)
-
-    async def _connect(self, place: Target[C]) -> None:
-        """Dial once, and give what comes of it to whoever is first."""
-        try:
-            async with asyncio.timeout(self.config.dial_timeout):
-                connection = await self._dial(place.name, self._lost)
-        except (OSError, MuxwireError) as error:  # TimeoutError is an OSError
-            self._dialled(place)
-            self._dial_failed(place, error)
-            return
-        except BaseException as error:
-            self._dialled(place)
-            if isinstance(error, Exception):
-                logger.exception("dialling %s failed in an unexpected way", place.name)
-                self._dial_failed(place, error)
-                return
-            raise
-        place.dialling -= 1
-        place.breaker.succeeded()
-        place.statistics.created += 1
-        now = self._loop.time()
-        lifetime = self.config.max_lifetime
-        expires = now + lifetime - self._uniform(0.0, LIFETIME_JITTER * lifetime)
-        member = Member(connection, place.name, expires)
-        self._members[id(connection)] = member
-        if self._closing or not connection.usable:
-            self._close(place, member, Closed.DRAINED if self._closing else Closed.LOST)
-            return
-        self._offer(place, member, now)
-        self._retire(place)
-        self._fill(place)
-
-    def _dialled(self, place: Target[C]) -> None:
-        place.dialling -= 1
-        self._count(-1)
-
-    def _dial_failed(self, place: Target[C], error: Exception) -> None:
-        """Tell the first borrower, or, when the breaker opens, everybody."""
-        now = self._loop.time()
-        place.statistics.dial_failures += 1
-        place.breaker.failed(now)
-        reason = str(error) or type(error).__name__
-        if isinstance(error, TimeoutError):
-            reason = f"no connection within {self.config.dial_timeout:g} s"
-        while (waiter := place.next_waiter(used=False)) is not None:
-            waiter.future.set_exception(CannotConnect(place.name, reason))
-            if not place.breaker.open:
-                break
-        self._arm(place.breaker.retry_at)
-        self._dial_for_waiters(place)
-
-    # -- time
-
-    def _arm(self, when: float) -> None:
-        """See to it that the pool looks after itself at `when` or before."""
-        if when < self._alarm.when:
-            self._alarm.set(when)
-
-    def _tend(self) -> None:
-        """Do what is due: close what is idle for too long or too old, fill up, report leaks."""
-        now = self._loop.time()
-        for place in [*self._targets.values()]:
-            while len(place.idle) > self.config.min_idle and self._idle_until(place) <= now:
-                self._close(place, place.idle[0], Closed.IDLE)
-            self._retire(place)
-            self._fill(place)
-            self._report_leaks(place, now)
-        due = min(self._dues(), default=None)
-        if due is not None:
-            self._arm(max(due, now + self._tick))
-
-    @property
-    def _tick(self) -> float:
-        """Shortest time between two rounds, so that nothing overdue makes the pool spin."""
-        return min(0.05, self.config.idle_timeout / 4)
-
-    def _idle_until(self, place: Target[C]) -> float:
-        return place.idle[0].since + self.config.idle_timeout
-
-    def _dues(self) -> Iterator[float]:
-        for place in self._targets.values():
-            if len(place.idle) > self.config.min_idle:
-                yield self._idle_until(place)
-            for member in place.idle:
-                yield max(member.expires, place.breaker.retry_at)
-            unreported = next((member for member in place.lent if member.stack), None)
-            if unreported is not None:
-                yield unreported.since + self.config.leak_after
-            if len(place.idle) < self.config.min_idle and place.breaker.failures:
-                yield place.breaker.retry_at
-
-    def _young(self, place: Target[C]) -> int:
-        now = self._loop.time()
-        return sum(member.expires > now for member in place.idle)
-
-    def _replaced(self, place: Target[C]) -> bool:
-        """Tell whether an old connection may go: others are there, or there is no room for one."""
-        return self._young(place) >= self.config.min_idle or not self._room(place)
-
-    def _retire(self, place: Target[C]) -> None:
-        """Close old idle connections whose replacements are there."""
-        now = self._loop.time()
-        for member in [member for member in place.idle if member.expires <= now]:
-            if self._replaced(place):
-                self._close(place, member, Closed.LIFETIME)
-
-    def _report_leaks(self, place: Target[C], now: float) -> None:
-        for member in place.lent:
-            if now - member.since < self.config.leak_after:
-                return
-            if member.stack:
-                place.statistics.leaks += 1
-                logger.warning(
-                    "a connection to %s has been borrowed for %.0f s, by\n%s",
-                    place.name,
-                    now - member.since,
-                    describe(member.stack),
-                )
-                member.stack = ()
-
     # -- the whole pool
-
-    def _place(self, target: str) -> Target[C]:
-        place = self._targets.get(target)
-        if place is None:
-            config = self.config
-            breaker = Breaker(
-                config.breaker_failures, config.breaker_base, config.breaker_cap, self._uniform
-            )
-            place = self._targets[target] = Target(target, breaker)
-        return place
-
-    def statistics(self) -> dict[str, TargetStatistics]:
-        """Return what was counted, by target; it goes on changing."""
-        return {name: place.statistics for name, place in self._targets.items()}
-
-    @property
-    def size(self) -> int:
-        """Connections in all states, those included that are being dialled."""
-        return self._size
 
     def evict(self, target: str) -> None:
         """Close the idle connections to a target, and the borrowed ones when they come back."""

@@ -74,3 +74,26 @@ class TargetStatistics:
         """Count an acquisition."""
         self.latencies[bisect_left(LATENCY_BOUNDS, seconds)] += 1
         self.latency_sum += seconds
+
+    def add(self, other: TargetStatistics) -> None:
+        """Add what was counted with another target, which is not in use any more."""
+        for name in _TOTALS:
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        for reason, count in other.closed.items():
+            self.closed[reason] += count
+        self.latencies = [
+            one + more for one, more in zip(self.latencies, other.latencies, strict=True)
+        ]
+
+
+_TOTALS = (
+    "created",
+    "reused",
+    "dial_failures",
+    "validation_failures",
+    "shed",
+    "timeouts",
+    "leaks",
+    "latency_sum",
+)
+"""What only grows."""

@@ -67,6 +67,10 @@ class Target(Generic[C]):
         """Whether there is nothing to keep but the counts."""
         return not (self.idle or self.lent or self.waiters or self.dialling)
 
+    def young(self, now: float) -> int:
+        """Return how many idle connections are not too old."""
+        return sum(member.expires > now for member in self.idle)
+
     def lend(self, member: Member[C], now: float, stack: Stack) -> None:
         """Put a connection among the borrowed."""
         statistics = self.statistics
