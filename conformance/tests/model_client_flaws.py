@@ -291,7 +291,7 @@ p0-selects-highest-offer | P0-002 | selects the worker's ver_hi, even one it doe
 p0-announces-bad-idle-timeout | P0-002 | announces an idle timeout of 50 ms
 p0-no-done | P0-008 | never sends DONE
 p0-no-done-behind-error | P0-008 | sends no DONE behind an error terminal
-p0-late-done | P0-008 | sends DONE 4 s late
+p0-late-done | P0-008 | sends DONE 25 s late
 p0-two-dones | P0-008 | sends DONE twice
 p0-done-of-another-id | P0-008 | sends DONE with another id
 p0-done-behind-first-response | P0-008 | sends DONE behind the first RESPONSE, too

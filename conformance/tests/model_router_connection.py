@@ -317,7 +317,7 @@ class HomeConnection(asyncio.Protocol):
             or (killed and self.flaw("p0-no-done-behind-kill"))
         )
         if self.flaw("p0-late-done"):
-            self.loop.call_later(4.0, self._write, octets)
+            self.loop.call_later(25.0, self._write, octets)
         elif not silent:
             self._write(octets)
         if self.flaw("p0-closes-behind-done"):

@@ -264,12 +264,13 @@ async def _without_terminal(ctx: RouterContext, *, responded: bool) -> None:
     if responded:
         delivery.send(b"one")
         await ctx.driver_until(lambda: bool(call.messages))
+    asked = time.monotonic()
     ctx.driver.op("kill", ref=call.ref)
-    frame = await delivery.expect(wire.KILL)
+    await delivery.expect(wire.KILL)
     class_ = "PARTIAL" if responded else "AMBIGUOUS"
     messages = int(responded)
     final = await call.fails(class_, messages=messages, check="class", within=5.0 + SOON)
-    took = final["at"] - frame.at
+    took = final["at"] - asked
     ctx.check("not-earlier", took >= 4.8, expected="5 s", actual=f"{took:.2f} s")
     await link.wait_for(lambda: False, SOON)
     if link.transport.end is None:
@@ -297,7 +298,7 @@ async def killed_and_lost(ctx: RouterContext) -> None:
     await call.fails("AMBIGUOUS", messages=0, check="class", within=SOON)
 
 
-DEADLINE = 0.4
+DEADLINE = 1.0
 
 
 @routed(
@@ -335,11 +336,11 @@ async def deadline_before_hello(ctx: RouterContext) -> None:
     started = time.monotonic()
     call, post = await ctx.posted(timeout_ms=int(DEADLINE * 1_000))
     held = 1 <= post.timeout_ms <= DEADLINE * 1_000 + 1  # rounded up
-    ctx.check("timeout", held, expected="1 to 400 in wch-timeout-ms", actual=post.timeout_ms)
+    ctx.check("timeout", held, expected="1 to 1,000 in wch-timeout-ms", actual=post.timeout_ms)
     final = await call.fails(
         "AMBIGUOUS", "DEADLINE_EXCEEDED", messages=0, check="class", within=DEADLINE + 1.0
     )
     took = final["at"] - started
-    ctx.check("not-earlier", took >= DEADLINE - 0.05, expected="0.4 s", actual=f"{took:.2f} s")
+    ctx.check("not-earlier", took >= DEADLINE - 0.05, expected="1 s", actual=f"{took:.2f} s")
     link = await ctx.line()
     await link.hello(post).rejected("CANCELLED", check="reject")

@@ -118,8 +118,9 @@ for _name, _title, _octets, _legal in _NO_PREFACES:
 )
 async def late_preface(ctx: RouterContext) -> None:
     """A preface that is not complete within 5 s of the accept is none."""
-    link = await ctx.dial()
+    await ctx.ensure()
     started = time.monotonic()
+    link = await ctx.dial()
     octets = wire.wch_preface()
     if ctx.twin_run:
         link.violate(b"", instead_of=octets)

@@ -93,9 +93,9 @@ class Post:
 
     @property
     def token(self) -> bytes:
-        """Return the octets of the token; none if it is malformed."""
+        """Return the octets of the token; zeros if it is malformed."""
         text = self.header("wch-token") or ""
-        return base64.urlsafe_b64decode(text + "==") if _TOKEN.fullmatch(text) else b""
+        return base64.urlsafe_b64decode(text + "==") if _TOKEN.fullmatch(text) else bytes(16)
 
     @property
     def addr(self) -> Address | None:
@@ -128,7 +128,7 @@ class Post:
             fault("P0-017", f"wch-addr is {self.header('wch-addr')!r}")
         if self.stream in (bytes(16), b"\xff" * 16):
             fault("P0-017", f"wch-stream is {self.header('wch-stream')!r}")
-        if not self.token:
+        if not _TOKEN.fullmatch(self.header("wch-token") or ""):
             fault("P0-018", f"wch-token is {self.header('wch-token')!r}")
         timeout = self.all_of("wch-timeout-ms")
         if timeout and not (len(timeout) == 1 and _MS.fullmatch(timeout[0])):
