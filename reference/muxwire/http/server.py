@@ -8,12 +8,8 @@ file knows granian.
 from __future__ import annotations
 
 import asyncio
-import os
 import socket
-import stat
-from collections.abc import Iterable, Iterator
-from contextlib import suppress
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any
 
 from granian._granian import SocketHolder
@@ -21,9 +17,10 @@ from granian.constants import HTTPModes, Interfaces
 from granian.http import HTTP1Settings, HTTP2Settings
 from granian.log import LogLevels
 from granian.server.embed import Server as Granian
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from muxwire._generated.registries import HTTP_HEADER_TIMEOUT_MS
+from muxwire.http.connections import Newcomers, connected, shut
 
 BACKLOG = 1_024
 WRITE_BUFFER = 65_536
@@ -81,6 +78,8 @@ class Server:
         self._app = app
         self._requests = requests
         self._serving: list[tuple[_Listening, asyncio.Task[None]]] = []
+        self._newcomers: Newcomers | None = None
+        self._ports: set[int] = set()
         self.names: list[tuple[str, int]] = []
 
     async def listen(self, host: str, port: int) -> None:
@@ -94,11 +93,15 @@ class Server:
         sockets = [*_bound((family, address) for family, _, _, _, address in dict.fromkeys(found))]
         for sock in sockets:
             self.names.append(sock.getsockname()[:2])
-            granian = _Listening(self._app, sock, self._requests)
+            self._ports.add(self.names[-1][1])
+            granian = _Listening(self._serve, sock, self._requests)
             self._serving.append((granian, loop.create_task(granian.serve())))
+        self._newcomers = Newcomers(self._ports)
 
     async def close(self, patience: float) -> None:
         """Listen no more, let connections end for so many seconds, then end them."""
+        if self._newcomers is not None:
+            self._newcomers.close()
         for granian, _ in self._serving:
             untyped: Any = granian
             untyped.stop()
@@ -106,38 +109,20 @@ class Server:
         if tasks:
             _, left = await asyncio.wait(tasks, timeout=patience)
             if left:  # clients that keep an idle connection
-                _shut(_connected(self.names), socket.SHUT_RDWR)
+                shut((sock for _, _, sock in connected(self._ports)), socket.SHUT_RDWR)
                 await asyncio.wait(left, timeout=patience)
         self._serving.clear()
         self.names.clear()
 
     def hang_up(self, peer: tuple[str, int]) -> None:
         """End the connection of a client."""
-        found = _connected(self.names)
-        _shut((sock for sock in found if sock.getpeername()[:2] == peer), socket.SHUT_RD)
+        shut((sock for _, who, sock in connected(self._ports) if who == peer), socket.SHUT_RD)
 
-
-def _connected(names: Iterable[tuple[str, int]]) -> Iterator[socket.socket]:
-    """Give the open connections of the process to these addresses, each to be used at once.
-
-    granian has no list of its connections; the process has.
-    """
-    ports = {port for _, port in names}
-    for entry in Path("/dev/fd").iterdir():
-        with suppress(OSError):
-            number = int(entry.name)
-            if not stat.S_ISSOCK(os.fstat(number).st_mode):
-                continue
-            with socket.socket(fileno=os.dup(number)) as sock:
-                inet = sock.family in (socket.AF_INET, socket.AF_INET6)
-                if inet and sock.getsockname()[1] in ports and sock.getpeername():
-                    yield sock
-
-
-def _shut(sockets: Iterable[socket.socket], how: int) -> None:
-    for sock in sockets:
-        with suppress(OSError):  # it has ended by itself
-            sock.shutdown(how)
+    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if self._newcomers is not None:
+            host, port = scope["client"]
+            self._newcomers.meet((host, int(port)))
+        await self._app(scope, receive, send)
 
 
 def _bound(addresses: Iterator[tuple[int, tuple[object, ...]]]) -> Iterator[socket.socket]:
