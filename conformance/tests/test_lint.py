@@ -271,6 +271,15 @@ def test_a_file_that_is_no_record(
     assert text == "" or capsys.readouterr().err.count("\n") == 1
 
 
+def test_a_worker_with_tls_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    target = "tls://127.0.0.1:1"
+    assert main(["lint", "--listen", "127.0.0.1:0", "--target", target]) == ExitCode.USAGE
+    assert capsys.readouterr().err == (
+        "muxwire-conformance: tls://127.0.0.1:1: the proxy cannot read TLS;"
+        " it needs a worker without\n"
+    )
+
+
 def test_a_place_that_is_taken(capsys: pytest.CaptureFixture[str]) -> None:
     with FakePeer(lambda _sock: None) as peer:
         code = main(["lint", "--listen", str(peer.address), "--target", "127.0.0.1:1"])

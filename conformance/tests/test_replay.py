@@ -146,6 +146,15 @@ def test_what_cannot_be_said_again_is_refused(reports: dict[str, Path]) -> None:
         prepare(Record(id="X", judge="client"))
 
 
+def test_a_target_with_tls_is_refused(
+    reports: dict[str, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    flaw, case = next(iter(FLAWS.items()))
+    arguments = ["replay", str(reports[flaw]), "--target", "tls://h:1"]
+    assert main(arguments) == ExitCode.USAGE
+    assert f"no TLS; run the case again: check {case} --target tls://h:1" in capsys.readouterr().err
+
+
 def test_the_copied_constants_are_those_of_the_specification() -> None:
     assert (reproducer.MAGIC, reproducer.HEADER.format) == (wire.MAGIC, wire.layout.HEADER.format)
     for number, name in reproducer.CONTROLS.items():

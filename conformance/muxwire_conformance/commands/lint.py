@@ -73,6 +73,9 @@ def _run(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> int:
             return ExitCode.USAGE
         return _finish(findings)
     listen, target = _address(arguments.listen), parse_address(arguments.target)
+    if target.tls is not None:
+        _complain(f"{arguments.target}: the proxy cannot read TLS; it needs a worker without")
+        return ExitCode.USAGE
     try:
         with contextlib.ExitStack() as stack:
             if arguments.jsonl is not None:

@@ -21,6 +21,8 @@ examples:
   muxwire-conformance replay run.json --case FRM-002/request
   muxwire-conformance replay run.json --case FRM-002/request --target 127.0.0.1:7701
 
+It speaks TCP without TLS only.
+
 exit codes: 0 something else happens now, 1 the same happens again, 2 wrong usage,
 3 no worker at the target
 """
@@ -58,7 +60,12 @@ def _run(arguments: argparse.Namespace) -> int:
         return ExitCode.USAGE
     target = arguments.target or data["target"]
     if target != SELF:
-        return reproducer.main(data, [str(parse_address(target))])
+        address = parse_address(target)
+        if address.tls is not None:
+            text = f"{target}: replay speaks no TLS; run the case again: check {data['id']}"
+            sys.stderr.write(f"{PROGRAM}: {text} --target {target}\n")
+            return ExitCode.USAGE
+        return reproducer.main(data, [str(address)])
     try:
         return asyncio.run(_with_bundled(data))
     except StartError as error:
