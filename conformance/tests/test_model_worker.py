@@ -20,6 +20,7 @@ import model_wire as w
 import model_worker
 import pytest
 from model_flaws import FLAWS
+from model_http_flaws import HTTP_FLAWS
 
 HERE = Path(__file__).parent
 TIMEOUT = 10.0
@@ -609,7 +610,7 @@ def test_sigterm_drains(launch: LAUNCH) -> None:
 def test_flaw_table_matches_the_guards() -> None:
     used: list[str] = []
     for path in HERE.glob("model_*.py"):
-        if path.name.startswith("model_client"):
+        if path.name.startswith(("model_client", "model_router", "model_http")):
             continue
         used += re.findall(r'flaw\(\s*"([a-z0-9-]+)"', path.read_text())
     assert set(used) == set(FLAWS)
@@ -617,6 +618,13 @@ def test_flaw_table_matches_the_guards() -> None:
         assert re.fullmatch(r"[A-Z]{3}-\d{3}", flaw.requirement)
         assert flaw.name.startswith(flaw.requirement[:3].lower())
         assert flaw.what
+
+
+def test_flaw_table_of_http_matches_the_guards() -> None:
+    used: list[str] = []
+    for path in HERE.glob("model_http*.py"):
+        used += re.findall(r'"(http-[a-z0-9-]+)"', path.read_text())
+    assert set(used) == set(HTTP_FLAWS)
 
 
 def test_flaw_is_visible(launch: LAUNCH) -> None:
