@@ -9,12 +9,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import h2.config
 import h2.connection
 import h2.errors
 import h2.events
+import h2.settings
 from muxwire._generated.http import FORMATS
 from muxwire.http import Client, connect
 
@@ -175,7 +176,7 @@ class Connection2(asyncio.Protocol):
 
     Attributes:
         resets: Stream and code of every RST_STREAM that came.
-        acknowledged: Whether the client has acknowledged our SETTINGS.
+        goodbye: The code of the GOAWAY that came, or None.
     """
 
     transport: asyncio.Transport
@@ -185,16 +186,19 @@ class Connection2(asyncio.Protocol):
         self.h2 = h2.connection.H2Connection(
             h2.config.H2Configuration(client_side=False, header_encoding="utf-8")
         )
-        self.h2.local_settings.update(worker.settings)
+        self.h2.local_settings = h2.settings.Settings(
+            client=False, initial_values=dict(worker.settings)
+        )
         self.resets: list[tuple[int, int]] = []
+        self.goodbye: int | None = None
         self.exchanges: dict[int, Exchange2] = {}
         self._requests: dict[int, tuple[Pairs, bytearray]] = {}
         self._credit: list[asyncio.Future[None]] = []
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
+        self.transport = cast(asyncio.Transport, transport)
         self.worker.connections.append(self)
+        self.worker.accepted += 1
         self.h2.initiate_connection()
         if not self.worker.mute:
             self.flush()
@@ -204,11 +208,15 @@ class Connection2(asyncio.Protocol):
             match event:
                 case h2.events.RequestReceived():
                     self._requests[event.stream_id] = event.headers, bytearray()
-                case h2.events.DataReceived():
+                    if self.worker.early:
+                        self._begin(event.stream_id)
+                case h2.events.DataReceived() if event.stream_id in self._requests:
                     self._requests[event.stream_id][1].extend(event.data)
                     self.h2.acknowledge_received_data(event.flow_controlled_length, event.stream_id)
-                case h2.events.StreamEnded():
+                case h2.events.StreamEnded() if event.stream_id in self._requests:
                     self._begin(event.stream_id)
+                case h2.events.ConnectionTerminated():
+                    self.goodbye = int(event.error_code)
                 case h2.events.StreamReset():
                     self.resets.append((event.stream_id, int(event.error_code)))
                     if exchange := self.exchanges.get(event.stream_id):
@@ -238,6 +246,11 @@ class Connection2(asyncio.Protocol):
         self.exchanges[stream] = exchange
         self.worker.start(exchange)
 
+    def goaway(self, last: int, code: int = 0) -> None:
+        """Send GOAWAY past `h2`, which would end the connection with it."""
+        head = b"\x00\x00\x08\x07\x00" + bytes(4)
+        self.transport.write(head + last.to_bytes(4, "big") + code.to_bytes(4, "big"))
+
     def flush(self) -> None:
         if data := self.h2.data_to_send():
             self.transport.write(data)
@@ -262,13 +275,14 @@ class Played:
         credits: Stream and size of every WINDOW_UPDATE.
     """
 
-    def __init__(self, script: Script, settings: dict[Any, int], mute: bool) -> None:
+    def __init__(self, script: Script, settings: dict[Any, int], mute: bool, early: bool) -> None:
         self.address = ""
         self.posts: list[Posted] = []
         self.connections: list[Connection2] = []
         self.credits: list[tuple[int, int]] = []
         self.settings = settings
         self.mute = mute
+        self.early = early
         self.accepted = 0
         self._script = script
         self._tasks: set[asyncio.Task[None]] = set()
@@ -309,9 +323,13 @@ async def playing(
     *,
     settings: dict[Any, int] | None = None,
     mute: bool = False,
+    early: bool = False,
 ) -> AsyncIterator[Played]:
-    """Listen on a port that the kernel chooses."""
-    played = Played(script, settings or {}, mute)
+    """Listen on a port that the kernel chooses.
+
+    Over HTTP/2 a worker that is `mute` sends nothing, and an `early` one begins with the fields.
+    """
+    played = Played(script, settings or {}, mute, early)
     loop = asyncio.get_running_loop()
     server: asyncio.Server
     if version == 1:
@@ -336,12 +354,17 @@ def over(version: int) -> dict[str, Any]:
 
 @asynccontextmanager
 async def played(
-    version: int, script: Script, *, settings: dict[Any, int] | None = None, **options: Any
+    version: int,
+    script: Script,
+    *,
+    settings: dict[Any, int] | None = None,
+    early: bool = False,
+    **options: Any,
 ) -> AsyncIterator[tuple[Client, Played]]:
     """Call a worker that the test plays."""
     options.setdefault("recover", False)
     async with (
-        playing(version, script, settings=settings) as worker,
+        playing(version, script, settings=settings, early=early) as worker,
         connect(f"http://{worker.address}", **over(version), **options) as client,
     ):
         yield client, worker

@@ -16,7 +16,7 @@ from http_harness import Exchange, playing
 from io_harness import LIMIT, Served
 from muxwire._generated.registries import ErrorCode
 
-VERSIONS = pytest.mark.parametrize("http2", [False], ids=["http1"])
+VERSIONS = pytest.mark.parametrize("http2", [False, True], ids=["http1", "http2"])
 FORMATS = pytest.mark.parametrize("format_", ["sse", "ndjson", "binary"])
 
 
@@ -135,7 +135,9 @@ def call(*arguments: str) -> tuple[str, str, int]:
     return done.stdout, done.stderr, done.returncode
 
 
-@pytest.mark.parametrize("how", [[], ["--format", "ndjson"], ["--format", "binary"]])
+@pytest.mark.parametrize(
+    "how", [[], ["--format", "ndjson"], ["--http2"], ["--http2", "--format", "binary"]]
+)
 def test_call_prints_the_items(http: str, how: list[str]) -> None:
     target = f"http://{http}"
     assert call("conformance.echo", "hi", "--target", target, *how) == ("hi\n", "", 0)

@@ -20,7 +20,7 @@ from muxwire.errors import InvalidArgument, LocalProtocolError, Outcome
 from muxwire.http import Client, connect
 
 pytestmark = pytest.mark.usefixtures("each_loop")
-VERSIONS = pytest.mark.parametrize("version", [1])
+VERSIONS = pytest.mark.parametrize("version", [1, 2])
 ALL = vectors("whole", "broken", "odd")
 
 
@@ -159,7 +159,7 @@ async def test_an_answer_that_is_no_response(version: int, name: str) -> None:  
         messages, error = await attempt(client)
         assert messages == []
         assert error is not None
-        assert (error.outcome, error.code, error.retry_after_ms) == (outcome, code, hint)
+        assert (error.outcome, error.code, error.retry_after_ms) == (outcome, code, hint), error
         assert len(worker.posts) == 1
 
 

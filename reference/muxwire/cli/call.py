@@ -62,6 +62,7 @@ EXIT_INTERRUPTED = 130
     show_default=True,
     help="The format of the answer with --via http.",
 )
+@click.option("--http2", is_flag=True, help="Speak HTTP/2 with --via http, by prior knowledge.")
 @click.option(
     "--listen",
     type=types.address,
@@ -101,6 +102,7 @@ def call(
     target: str,
     via: str,
     format_: str,
+    http2: bool,
     listen: tuple[str, int],
     advertise: str | None,
     file: Path | None,
@@ -141,7 +143,7 @@ def call(
             path = _connect(via)
             connecting = partial(path, target, listen=render(*listen), advertise=advertise)
         elif via == "http":
-            connecting = partial(_connect(via), target, format=format_)
+            connecting = partial(_connect(via), target, format=format_, http2=http2)
         else:
             address = render(*types.address(target))
             connecting = partial(connect, address, connections=1, recover=False, tls=context)

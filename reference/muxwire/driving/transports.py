@@ -112,7 +112,7 @@ async def _callhome(wish: Wish, ears: Ears) -> Caller:
 
 
 async def _http(wish: Wish, ears: Ears) -> Caller:  # noqa: ARG001 - it has nothing to tell
-    from muxwire.http.client import Client as HttpClient  # it needs aiohttp
+    from muxwire.http.client import Client as HttpClient  # it needs aiohttp and h2
 
     return HttpClient(
         tuple(f"http://{address}" for address in wish.addrs),
@@ -120,6 +120,7 @@ async def _http(wish: Wish, ears: Ears) -> Caller:  # noqa: ARG001 - it has noth
         recover=True,
         wait=wish.wait_ms / 1000,
         format=wish.format,
+        http2=wish.http2,
         heartbeat_ms=wish.heartbeat_ms,
         min_silence=wish.min_silence_ms / 1000,
         backoff=wish.backoff,
@@ -132,7 +133,9 @@ TRANSPORTS: Mapping[str, Transport] = {
     "tcp": Transport(start=_tcp, features=(*_EVERYWHERE, "settings", "sent", "pipelining", "bidi")),
     "callhome": Transport(start=_callhome, features=(*_EVERYWHERE, "settings"), needs=("aiohttp",)),
     "http": Transport(
-        start=_http, features=(*_EVERYWHERE, "sse", "ndjson", "binary"), needs=("aiohttp",)
+        start=_http,
+        features=(*_EVERYWHERE, "sse", "ndjson", "binary", "http2"),
+        needs=("aiohttp", "h2"),
     ),
 }
 """Every transport that this client has."""

@@ -27,7 +27,7 @@ class Carrier(Protocol):
     """What carries the octets of an attempt."""
 
     def resume(self) -> None:
-        """Read on: the caller has taken what it was given."""
+        """Give credit, or read on: the caller has taken an item."""
 
     def drop(self) -> None:
         """Let go: nobody waits for the answer, or it is over."""
@@ -50,6 +50,7 @@ class Attempt:
         sink: Takes what comes back.
         request_id: The 16 octets that name the attempt.
         deadline: When the request has to be over, or None.
+        wait: Seconds that it may wait for a connection (REC-005).
         silence: Seconds without an octet after which the response is lost (P1-021).
         limit: The largest item in octets.
         on_over: Called once, before the last word.
@@ -69,6 +70,7 @@ class Attempt:
         request_id: bytes,
         *,
         deadline: float | None,
+        wait: float,
         silence: float,
         limit: int,
         on_over: Callable[[Attempt], None],
@@ -81,6 +83,7 @@ class Attempt:
         self._limit = limit
         self._on_over = on_over
         self._loop = asyncio.get_running_loop()
+        self._begin_by = self._loop.time() + wait
         self._timer: asyncio.TimerHandle | None = None
         self._refusal: _Refusal | None = None
         self._left = False
@@ -182,9 +185,11 @@ class Attempt:
 
     def consumed(self, cost: int) -> None:
         """Take that the caller has taken an item."""
+        was_full = self._response.full
         self._response.consumed(cost, self._loop.time())
-        if self.carrier is not None and not self._response.full:
+        if self.carrier is not None:
             self.carrier.resume()
+        if was_full:
             self._arm()
 
     # -- what the response tells
@@ -233,6 +238,8 @@ class Attempt:
 
     def _next_timeout(self) -> float:
         when = self._response.next_timeout()
+        if not self._response.begun:
+            return min(when, self._begin_by)
         return when if self._refusal is None else min(when, self._refusal.until)
 
     def _due(self) -> None:
@@ -240,6 +247,8 @@ class Attempt:
         now = self._loop.time()
         if self._refusal is not None and now >= self._refusal.until:
             self._refuse(self._refusal)
+        elif now >= self._begin_by and not self._response.begun:
+            self._response.unclear("no connection came free in time (REC-005)")
         else:
             self._response.handle_timeout(now)
         self._settle()

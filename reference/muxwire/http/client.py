@@ -34,6 +34,7 @@ from muxwire.tcp.posting import PostingCaller, prefix
 def connect(
     *targets: str,
     format: str = SSE,
+    http2: bool = False,
     config: Config | None = None,
     recover: bool = True,
     wait: float = 10.0,
@@ -49,6 +50,7 @@ def connect(
     Args:
         targets: HTTP addresses of workers that serve the same subjects; a path is the root.
         format: "sse", "ndjson" or "binary"; response headers travel in the last one only.
+        http2: Speak HTTP/2 with prior knowledge, many requests on a connection.
         config: `connect_timeout` bounds a connection, and `max_message_size` of its settings an
             item; the rest does not concern this path.
         recover: Retry requests where that is safe.
@@ -65,6 +67,7 @@ def connect(
             recover,
             wait,
             format=format,
+            http2=http2,
             heartbeat_ms=heartbeat_ms,
         )
     )
@@ -101,6 +104,7 @@ class Client(PostingCaller):
         recover: Retry.
         wait: Seconds that a request may wait.
         format: The format that is asked for.
+        http2: Speak HTTP/2.
         heartbeat_ms: The longest silence that is asked for.
         min_silence: Least seconds of silence after which a response is lost (P1-021).
         backoff: Base and cap of the rest of a worker that cannot be reached, seconds.  Other
@@ -121,6 +125,7 @@ class Client(PostingCaller):
         wait: float = 10.0,
         *,
         format: str = SSE,
+        http2: bool = False,
         heartbeat_ms: int = HTTP_HEARTBEAT_MS,
         min_silence: float = HTTP_MIN_SILENCE_MS / 1000,
         backoff: tuple[float, float] = (BACKOFF_BASE_MS / 1000, BACKOFF_CAP_MS / 1000),
@@ -135,11 +140,11 @@ class Client(PostingCaller):
             prefix(target, ROOT)
         super().__init__(recover, wait)
         habits = Habits(
-            check_format(format), heartbeat_ms, min_silence, config.settings.max_message_size
+            check_format(format), heartbeat_ms, wait, min_silence, config.settings.max_message_size
         )
         self._one_over: asyncio.Future[None] | None = None
         self._session: aiohttp.ClientSession | None = None
-        way = self._over_http1(config)
+        way = self._over_http2(config) if http2 else self._over_http1(config)
         self._targets = [
             Target(
                 target,
@@ -151,6 +156,11 @@ class Client(PostingCaller):
             )
             for target in targets
         ]
+
+    def _over_http2(self, config: Config) -> Callable[[Target], Way]:
+        from muxwire.http.http2 import Http2  # it needs h2
+
+        return partial(Http2, config.connect_timeout)
 
     def _over_http1(self, config: Config) -> Callable[[Target], Way]:
         self._session = open_session(config.connect_timeout)

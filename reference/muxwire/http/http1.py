@@ -95,8 +95,8 @@ class _Exchange:
         self.task = asyncio.get_running_loop().create_task(self._run(session, target.url))
 
     def resume(self) -> None:
-        """Read on."""
-        if self._reading is not None and not self._reading.done():
+        """Read on, if the caller has taken enough."""
+        if self._reading is not None and not self._reading.done() and not self._attempt.full:
             self._reading.set_result(None)
 
     def drop(self) -> None:

@@ -40,12 +40,14 @@ class Habits(NamedTuple):
     Attributes:
         format: The format that is asked for.
         heartbeat_ms: The longest silence that is asked for.
+        wait: Seconds that an attempt may wait for a connection.
         min_silence: Least seconds of silence after which a response is lost (P1-021).
         limit: The largest item in octets.
     """
 
     format: str
     heartbeat_ms: int
+    wait: float
     min_silence: float
     limit: int
 
@@ -128,6 +130,7 @@ class Target:
             sink,
             self._fresh_id(),
             deadline=self._loop.time() + timeout_ms / 1000 if timeout_ms else None,
+            wait=habits.wait,
             silence=habits.silence,
             limit=habits.limit,
             on_over=self._over,

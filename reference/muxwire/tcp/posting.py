@@ -123,7 +123,9 @@ class PostingCaller(Caller):
 
     def _depart(self, flight: Flight) -> None:
         target = self._pick(flight)
-        if target is not None:
+        if flight.request_id and self.now() >= flight.since + self._wait:
+            self._unreachable(flight)  # it had its chance, and no attempt could begin
+        elif target is not None:
             self._begin(flight, target)
         elif self._closed or not self.recover:
             flight.fail_with(None, "no worker is left")

@@ -24,6 +24,7 @@ from muxwire._generated.machines import (
     HTTP_STREAM_HEADED,
     HTTP_STREAM_ITEMS,
     HTTP_STREAM_OVER,
+    HTTP_STREAM_SENT,
     HTTP_STREAM_UNSENT,
     IN_HTTP_STREAM_CUT,
     IN_HTTP_STREAM_DONE,
@@ -144,7 +145,7 @@ class Response:
 
     def sent(self, now: float) -> None:
         """Take that the request is sent; from now on an answer is waited for (P1-021)."""
-        if self._heard == inf:
+        if self.state == HTTP_STREAM_SENT:
             self._heard = now
 
     # -- the answer
