@@ -19,7 +19,7 @@ import asyncio
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple, Protocol, TypeVar
 
 from prometheus_client.core import (
     CounterMetricFamily,
@@ -35,7 +35,37 @@ from muxwire.tcp.client import Client
 from muxwire.tcp.worker import Worker
 
 T = TypeVar("T")
-Source = Worker | Client
+
+
+class Aside(Protocol):
+    """A worker's or a client's end of a path beside TCP, as `muxwire.callhome` has them."""
+
+    counters: Counters
+
+    @property
+    def name(self) -> str:
+        """The path."""
+
+    @property
+    def role(self) -> str:
+        """What it is: worker or client."""
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop | None:
+        """The loop that counts."""
+
+    @property
+    def connections_open(self) -> int:
+        """Connections that are open, idle ones included."""
+
+    def buffered_bytes(self) -> int:
+        """Return the cost of what waits."""
+
+    def open_subjects(self) -> list[bytes]:
+        """Return the subject of each request that is not over."""
+
+
+Source = Worker | Client | Aside
 
 LOOP_WAIT = 1.0
 """Seconds that a reading waits for its turn in a busy loop before it is taken without."""
@@ -118,7 +148,7 @@ class Collector(BaseCollector):
         sums: dict[str, dict[tuple[str, ...], float]] = defaultdict(lambda: defaultdict(float))
         round_trips: dict[tuple[str, str], tuple[list[int], float]] = {}
         for source in [*self._sources]:
-            labels = ("tcp", "worker" if isinstance(source, Worker) else "client")
+            labels = _labels(source)
             samples, (ranges, seconds) = _in_turn(source.loop, _reader(source))
             for name, own, value in samples:
                 sums[name][labels + own] += value
@@ -131,6 +161,16 @@ class Collector(BaseCollector):
                 family.add_metric(values, value)
             yield family
         yield _histogram(round_trips)
+
+
+def _labels(source: Source) -> tuple[str, str]:
+    match source:
+        case Worker():
+            return "tcp", "worker"
+        case Client():
+            return "tcp", "client"
+        case _:
+            return source.name, source.role
 
 
 def _histogram(readings: dict[tuple[str, str], tuple[list[int], float]]) -> Metric:
@@ -184,8 +224,10 @@ def _connections(source: Source) -> Iterator[_Sample]:
         refused += counters.failures["abandoned"]
         yield "connections_open", (), source.admitted
         yield "connections_pending", (), source.pending
-    else:
+    elif isinstance(source, Client):
         yield "connections_open", (), source.connections
+    else:
+        yield "connections_open", (), source.connections_open
     yield "connections", (), counters.opened
     yield "connections_accepted", (), counters.accepted
     yield "connections_refused", (), refused
@@ -198,7 +240,10 @@ def _connections(source: Source) -> Iterator[_Sample]:
     ):
         for code, count in counts.copy().items():
             yield "goaways", (CODE_NAMES[code], direction), count
-    yield "buffered_bytes", (), sum(core.buffered_bytes for core in source.cores())
+    if isinstance(source, Worker | Client):
+        yield "buffered_bytes", (), sum(core.buffered_bytes for core in source.cores())
+    else:
+        yield "buffered_bytes", (), source.buffered_bytes()
 
 
 def _requests(source: Source) -> Iterator[_Sample]:
@@ -217,6 +262,8 @@ def _running(source: Source, counters: Counters) -> Iterator[bytes]:
     if isinstance(source, Worker):
         for core in source.cores():
             yield from core.open_subjects()
+    elif _labels(source)[1] == "worker":
+        yield from source.open_subjects()
     else:
         yield from map(counters.known, source.open_subjects())
 
@@ -230,7 +277,7 @@ def _traffic(source: Source) -> Iterator[_Sample]:
         yield "frame_bytes", (name, "sent"), counters.octets_sent[kind]
     yield "window_blocked_seconds", ("stream",), counters.stream_blocked
     yield "window_blocked_seconds", ("connection",), counters.connection_blocked
-    for core in source.cores():
+    for core in source.cores() if isinstance(source, Worker | Client) else ():
         streams, connection = core.blocked_seconds
         yield "frames", (_KINDS[core.sends], "sent"), core.frames_sent
         yield "window_blocked_seconds", ("stream",), streams

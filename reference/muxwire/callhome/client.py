@@ -123,7 +123,7 @@ class Client(PostingCaller):
         self.journeys: dict[bytes, Journey] = {}
         self.backoff = backoff
         self._targets = [Target(self, target) for target in targets]
-        self.listener = Listener(self._on_event, idle_timeout_ms, observer)
+        self.listener = Listener(self._on_event, self.counters, idle_timeout_ms, observer)
         self.session = open_session(config.connect_timeout)
 
     async def start(self, listen: str, advertise: str | None = None) -> Client:
@@ -168,6 +168,21 @@ class Client(PostingCaller):
     def _unanswered(self) -> list[asyncio.Future[None]]:
         """Return the journeys whose callers wait; what is only remembered keeps nobody."""
         return [one.over for one in self.journeys.values() if not one.over.done()]
+
+    # -- what the metrics ask
+
+    role = "client"
+    name = "callhome"
+
+    @property
+    def connections_open(self) -> int:
+        """Call-home connections that are open, idle ones included."""
+        return self.listener.connections
+
+    def buffered_bytes(self) -> int:
+        """Return the cost of messages that nobody has taken, and octets of control frames."""
+        unread = sum(journey.stream.held for journey in [*self.journeys.values()])
+        return unread + self.listener.buffered_bytes()
 
     # -- the connections
 

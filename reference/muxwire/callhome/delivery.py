@@ -17,7 +17,7 @@ from muxwire.callhome.pool import Pool
 from muxwire.core.callhome import WorkerStream
 from muxwire.core.events import Event, HandlerCancelled, StopReceived, Writable
 from muxwire.errors import CannotConnect, LocalProtocolError, PoolError
-from muxwire.handlers import Handler, Request, check_message, decode_headers
+from muxwire.handlers import Handler, Request, check_message, decode_headers, encode_text
 from muxwire.tcp.alarm import Alarm
 from muxwire.tcp.runner import Running
 
@@ -48,6 +48,7 @@ class Delivery:
         on_over: Callable[[Delivery], None],
     ) -> None:
         self.stream = stream
+        self.subject = encode_text(subject)
         self.target = fields.target
         self._loop = asyncio.get_running_loop()
         self._pool = pool

@@ -16,6 +16,7 @@ from typing import Protocol
 from muxwire._generated.registries import WCH_IDLE_TIMEOUT_MS
 from muxwire.core.callhome import WorkerEnd, WorkerStream
 from muxwire.core.closing import CloseAction
+from muxwire.core.counters import Counters
 from muxwire.core.events import ConnectionEnded, Event, Idle
 from muxwire.errors import ConnectError
 from muxwire.tcp.address import parse
@@ -38,7 +39,12 @@ class Carried(Protocol):
 
 
 async def dial(
-    target: str, on_lost: Callable[[Dialled], None], *, keepalive: float, idle_timeout_ms: int
+    target: str,
+    on_lost: Callable[[Dialled], None],
+    *,
+    keepalive: float,
+    idle_timeout_ms: int,
+    counters: Counters,
 ) -> Dialled:
     """Connect to a router and exchange prefaces.  Whoever calls bounds the time (P0-002).
 
@@ -48,9 +54,14 @@ async def dial(
     """
     host, port = parse(target)
     loop = asyncio.get_running_loop()
-    dialled = Dialled(loop, on_lost, idle_timeout_ms)
+    dialled = Dialled(loop, on_lost, idle_timeout_ms, counters)
     try:
-        transport, _ = await loop.create_connection(lambda: dialled.pump, host, port)
+        try:
+            transport, _ = await loop.create_connection(lambda: dialled.pump, host, port)
+        except BaseException:
+            counters.failures["dial"] += 1
+            raise
+        counters.opened += 1
         _set_options(transport, keepalive, idle_timeout_ms or WCH_IDLE_TIMEOUT_MS)
         await dialled.ready()
     except BaseException:
@@ -68,10 +79,11 @@ class Dialled:
         loop: asyncio.AbstractEventLoop,
         on_lost: Callable[[Dialled], None],
         idle_timeout_ms: int,
+        counters: Counters,
     ) -> None:
         self._loop = loop
         self._on_lost = on_lost
-        self.core = WorkerEnd(loop.time(), idle_timeout_ms)
+        self.core = WorkerEnd(loop.time(), idle_timeout_ms, counters)
         self.pump = Pump(self.core, self._on_event, self._gone)
         self._poll = select.poll()
         self._carried: Carried | None = None

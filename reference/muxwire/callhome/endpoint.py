@@ -56,6 +56,9 @@ class Gate(Protocol):
     def enter(self, stream: bytes) -> http.Answer | None:
         """Take a place for a stream, or say why there is none."""
 
+    def refused(self, code: int) -> None:
+        """Count a request that no handler has seen."""
+
     def leave(self, stream: bytes) -> None:
         """Give back the place of a stream that was not admitted."""
 
@@ -84,6 +87,7 @@ def _handle(gate: Gate, root: str) -> Callable[[web.BaseRequest], Awaitable[web.
             await _take(gate, root, request)
             response = web.Response(status=http.ADMITTED.status)
         except Refusal as refusal:
+            gate.refused(refusal.answer.code)
             response = _answer(refusal)
         except ConnectionError:  # the router is gone: nobody reads the answer
             return web.Response(status=http.BROKEN.status)

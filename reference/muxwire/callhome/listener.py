@@ -15,6 +15,7 @@ from functools import partial
 from muxwire._generated.registries import ErrorCode
 from muxwire.callhome.acceptor import Acceptor
 from muxwire.core.callhome import RouterEnd, RouterStream
+from muxwire.core.counters import Counters
 from muxwire.core.events import ConnectionEnded, Event, Idle
 from muxwire.tcp.pump import Pump
 
@@ -31,6 +32,7 @@ class Listener:
 
     Args:
         on_event: Takes the events of streams.
+        counters: Where connections count.
         idle_timeout_ms: What is announced; 0 stands for 60,000 (P0-014).
         observer: Hears what happens to each connection.
     """
@@ -38,10 +40,12 @@ class Listener:
     def __init__(
         self,
         on_event: Callable[[Event], None],
+        counters: Counters,
         idle_timeout_ms: int = 0,
         observer: Observer | None = None,
     ) -> None:
         self._on_event = on_event
+        self._counters = counters
         self._idle_timeout_ms = idle_timeout_ms
         self._observer = observer
         self._numbers = itertools.count(1)
@@ -69,6 +73,10 @@ class Listener:
         """Connections that are open, idle ones included."""
         return len(self._connections)
 
+    def buffered_bytes(self) -> int:
+        """Return the octets of control frames that wait to be written."""
+        return sum(one.buffered_bytes for one in [*self._connections])
+
     def expect(self, stream: RouterStream) -> None:
         """Accept HELLOs of a stream from now on."""
         self._streams[stream.request_id] = stream
@@ -89,12 +97,14 @@ class Listener:
                 connection.pump.abort()
 
     def _accept(self) -> asyncio.Protocol:
+        self._counters.opened += 1
         number = next(self._numbers)
         connection = _Accepted(
             self._judge,
             partial(self._hear, number),
             self._gone,
             self._idle_timeout_ms,
+            self._counters,
         )
         self._connections.add(connection)
         self._none_left.clear()
@@ -129,14 +139,19 @@ class _Accepted:
         on_event: Callable[[str, Event], None],
         on_gone: Callable[[_Accepted], None],
         idle_timeout_ms: int,
+        counters: Counters,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._hear = on_event
-        self._core = RouterEnd(judge, self._loop.time(), idle_timeout_ms, self._wake)
+        self._core = RouterEnd(judge, self._loop.time(), idle_timeout_ms, self._wake, counters)
         self.pump = Pump(self._core, self._on_event, lambda: on_gone(self))
 
     def close(self) -> None:
         self._core.close(self._loop.time())
+
+    @property
+    def buffered_bytes(self) -> int:
+        return self._core.buffered_bytes
 
     def _wake(self) -> None:
         self.pump.touch()

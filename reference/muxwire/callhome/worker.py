@@ -23,6 +23,7 @@ from muxwire.callhome.fields import Address, address
 from muxwire.callhome.pool import Pool, PoolConfig, TargetStatistics
 from muxwire.core.callhome import WorkerStream
 from muxwire.core.callhome.connection import check_idle_timeout
+from muxwire.core.counters import Counters
 from muxwire.errors import InvalidArgument
 from muxwire.handlers import Handler, encode_text
 from muxwire.tcp.address import render
@@ -69,6 +70,7 @@ class CallHomePath:
         self._idle_timeout_ms = own if idle_timeout_ms is None else idle_timeout_ms
         check_idle_timeout(self._idle_timeout_ms)
         self.config = worker.config
+        self.counters = Counters()
         self.draining = False
         self._worker = worker
         chosen = pool or PoolConfig.from_environment(os.environ)
@@ -168,6 +170,10 @@ class CallHomePath:
         self._worker.posted += 1
         return None
 
+    def refused(self, code: int) -> None:
+        """Count a request that no handler has seen."""
+        self.counters.request_ended(b"", code)
+
     def leave(self, stream: bytes) -> None:
         """Give back the place of a stream."""
         self._places.remove(stream)
@@ -207,6 +213,7 @@ class CallHomePath:
             lost,
             keepalive=self._pool_config.keepalive,
             idle_timeout_ms=self._idle_timeout_ms,
+            counters=self.counters,
         )
         if dialled.usable:  # else its end has been told already
             self._dialled.add(dialled)
@@ -223,11 +230,30 @@ class CallHomePath:
 
     def _over(self, delivery: Delivery) -> None:
         del self._deliveries[delivery.running]
+        self.counters.request_ended(delivery.subject, delivery.stream.code)
         self.leave(delivery.stream.request_id)
 
     def pool_statistics(self) -> dict[str, TargetStatistics]:
         """Return what the pool has counted, by address of a router; nothing before the start."""
         return {} if self._acceptor is None else self.pool.statistics()
+
+    # -- what the metrics ask, from whatever thread
+
+    role = "worker"
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop | None:
+        """The loop that it runs in."""
+        return self._worker.loop
+
+    @property
+    def connections_open(self) -> int:
+        """Call-home connections that are open, idle ones included."""
+        return len(self._dialled)
+
+    def open_subjects(self) -> list[bytes]:
+        """Return the subject of each request that is not over."""
+        return [one.subject for one in [*self._deliveries.values()]]
 
     # -- what the conformance subjects ask
 

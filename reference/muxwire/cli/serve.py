@@ -321,7 +321,7 @@ def _metrics(
     except OSError as failure:
         message = f"cannot listen on {render(host, port)}: {explain(failure)}"
         raise click.ClickException(message) from None
-    collectors: list[Registered] = [Collector(worker)]
+    collectors: list[Registered] = [Collector(worker, *([path] if path else []))]
     if path is not None:
         collectors.append(PoolCollector(path.pool_statistics))
     for collector in collectors:

@@ -54,6 +54,10 @@ _KINDS = {
     FrameType.CONTROL << 8 | ControlSubtype.STOP: codec.STOP,
     FrameType.CONTROL << 8 | ControlSubtype.KILL: codec.KILL,
     FrameType.CONTROL << 8 | ControlSubtype.GOAWAY: codec.GOAWAY,
+    FrameType.CONTROL << 8 | ControlSubtype.HELLO: codec.HELLO,
+    FrameType.CONTROL << 8 | ControlSubtype.ACCEPT: codec.ACCEPT,
+    FrameType.CONTROL << 8 | ControlSubtype.REJECT: codec.REJECT,
+    FrameType.CONTROL << 8 | ControlSubtype.DONE: codec.DONE,
     FrameType.HEARTBEAT << 8 | HeartbeatSubtype.PING: codec.PING,
     FrameType.HEARTBEAT << 8 | HeartbeatSubtype.PONG: codec.PONG,
 }

@@ -25,6 +25,7 @@ from muxwire._generated.registries import (
 )
 from muxwire.core.budgets import Budgets
 from muxwire.core.closing import CloseAction, Closing
+from muxwire.core.counters import Counters
 from muxwire.core.events import ConnectionEnded, Event, Idle
 from muxwire.core.heartbeat import Heartbeat
 from muxwire.core.sendqueue import Buffer
@@ -57,6 +58,7 @@ class CallHome(ABC):
     Args:
         now: Monotonic seconds: when the dial began, or when the connection was accepted.
         idle_timeout_ms: What this side announces; 0 stands for 60,000 (P0-014).
+        counters: Where it counts (OBS-004).
 
     Raises:
         InvalidArgument: P0-002, an idle timeout outside 100 to 600,000.
@@ -66,8 +68,11 @@ class CallHome(ABC):
     table: ClassVar[tuple[tuple[Row, ...], ...]]
     inputs: ClassVar[Inputs]
 
-    def __init__(self, now: float, idle_timeout_ms: int = 0) -> None:
+    def __init__(
+        self, now: float, idle_timeout_ms: int = 0, counters: Counters | None = None
+    ) -> None:
         check_idle_timeout(idle_timeout_ms)
+        self.counters = counters or Counters()
         self.announced = idle_timeout_ms
         self.state = 0
         idle_ms = idle_timeout_ms or WCH_IDLE_TIMEOUT_MS
@@ -126,6 +131,8 @@ class CallHome(ABC):
         self._now = now
         parts, self._control = self._control, []
         self._control_size = 0
+        for frame in parts:
+            self.counters.sent_control(frame)
         if not self._closing.action:
             self._write(parts)
         data = b"".join(parts)
@@ -240,6 +247,7 @@ class CallHome(ABC):
     def _established(self, preface: codec.WchPreface) -> None:
         """Begin to live with the peer (P0-014)."""
         self._octets = None
+        self.counters.accepted += 1
         self._take(self.inputs.preface_good)
         idle = (preface.idle_timeout_ms or WCH_IDLE_TIMEOUT_MS) / 1000
         self._heartbeat.peer_tolerates(idle, self._now)
@@ -253,6 +261,7 @@ class CallHome(ABC):
         progress = False
         for kind, flags, seq, request_id, payload in decoder.frames():
             progress = True
+            self.counters.received(kind, 1, len(payload))
             match kind:
                 case codec.PING:
                     self._budgets.ping.charge(self._now)
@@ -260,16 +269,26 @@ class CallHome(ABC):
                     self._send(codec.encode_pong(payload))
                 case codec.PONG:
                     self._take(self.inputs.skipped)
-                    if not self._heartbeat.pong(payload, self._now):
-                        self._budgets.glitch.charge(self._now)
+                    self._on_pong(payload)
                 case codec.EXTENSION:
                     self._take(self.inputs.skipped)
-                    self._budgets.glitch.charge(self._now)
+                    self._glitch()
                 case _:
                     self._on_frame(kind, flags, seq, request_id, payload)
             if self._closing.action:
                 return
         self._heartbeat.frame_state(begun=decoder.mid_frame, progress=progress, now=self._now)
+
+    def _on_pong(self, payload: bytes) -> None:
+        heartbeat = self._heartbeat
+        if not heartbeat.pong(payload, self._now):
+            self._glitch()
+        elif heartbeat.round_trip is not None and not heartbeat.unanswered:
+            self.counters.round_trip(heartbeat.round_trip)
+
+    def _glitch(self) -> None:
+        self.counters.glitches += 1
+        self._budgets.glitch.charge(self._now)
 
     def _fault(self, message: str) -> None:
         """End the connection: a frame has no place here (P0-012)."""
@@ -302,6 +321,8 @@ class CallHome(ABC):
             self._control.clear()
             self._control_size = 0
         self._closing.begin(action, self._now + _LINGER)
+        if self._octets is not None:
+            self.counters.failed(requirement, None, by_peer=by_peer)
         self._events.append(
             ConnectionEnded(
                 code=None,

@@ -38,6 +38,7 @@ from muxwire._generated.machines import (
 from muxwire._generated.registries import END_STREAM, WCH_MAX_REJECTS, ErrorCode
 from muxwire.core.callhome.connection import CallHome, Inputs
 from muxwire.core.callhome.router_stream import Judge, RouterStream
+from muxwire.core.counters import Counters
 from muxwire.core.events import Idle
 from muxwire.core.sendqueue import Buffer
 from muxwire.errors import ProtocolViolation
@@ -51,6 +52,7 @@ class RouterEnd(CallHome):
         now: Monotonic seconds when the connection was accepted.
         idle_timeout_ms: What is announced (P0-014).
         wake: Called when the driver has to look at the connection because of its stream.
+        counters: Where it counts.
     """
 
     role = codec.WCH_ROUTER
@@ -73,8 +75,9 @@ class RouterEnd(CallHome):
         now: float,
         idle_timeout_ms: int = 0,
         wake: Callable[[], None] = lambda: None,
+        counters: Counters | None = None,
     ) -> None:
-        super().__init__(now, idle_timeout_ms)
+        super().__init__(now, idle_timeout_ms, counters)
         self.stream: RouterStream | None = None
         self._judge = judge
         self._wake = wake

@@ -48,6 +48,7 @@ from muxwire._generated.registries import (
 )
 from muxwire.core.callhome.connection import CallHome, Inputs
 from muxwire.core.callhome.worker_stream import UNBOUNDED, WorkerStream
+from muxwire.core.counters import Counters
 from muxwire.core.events import Idle
 from muxwire.core.flow import SendCredit
 from muxwire.core.sendqueue import EXHAUSTED, Buffer
@@ -69,6 +70,7 @@ class WorkerEnd(CallHome):
     Args:
         now: Monotonic seconds when the dial began.
         idle_timeout_ms: What is announced (P0-014).
+        counters: Where it counts.
     """
 
     role = codec.WCH_WORKER
@@ -85,8 +87,10 @@ class WorkerEnd(CallHome):
         stalled=IN_WCH_WORKER_CONNECTION_STALLED,
     )
 
-    def __init__(self, now: float, idle_timeout_ms: int = 0) -> None:
-        super().__init__(now, idle_timeout_ms)
+    def __init__(
+        self, now: float, idle_timeout_ms: int = 0, counters: Counters | None = None
+    ) -> None:
+        super().__init__(now, idle_timeout_ms, counters)
         self.stream: WorkerStream | None = None
         self._credit = SendCredit(UNBOUNDED)
         self._send(codec.encode_wch_preface(codec.VERSION, codec.VERSION, idle_timeout_ms))
@@ -191,6 +195,8 @@ class WorkerEnd(CallHome):
                 stream.exhausted()
                 continue
             size += taken
+            self.counters.frames_sent[codec.RESPONSE] += 1
+            self.counters.octets_sent[codec.RESPONSE] += taken
             if queue.flags & END_STREAM:
                 self._take(IN_WCH_WORKER_CONNECTION_TERMINAL)
                 self._until = self._now + WCH_DONE_PATIENCE_MS / 1000

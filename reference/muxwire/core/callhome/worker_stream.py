@@ -46,6 +46,7 @@ from muxwire._generated.registries import (
     ErrorCode,
 )
 from muxwire.core.config import Config
+from muxwire.core.counters import LOST, OK
 from muxwire.core.events import CancelReason, HandlerCancelled, StopReceived, Writable
 from muxwire.core.metadata import Header, response_metadata
 from muxwire.core.sendqueue import SendQueue
@@ -77,6 +78,7 @@ class WorkerStream:
         state: A state of the table.
         queue: What is to be written.
         running: The handler has not ended.
+        code: How its terminal ends it, `counters.OK` for a success, `counters.LOST` without one.
     """
 
     def __init__(
@@ -94,6 +96,7 @@ class WorkerStream:
         self.state = WCH_WORKER_STREAM_QUEUED
         self.queue = SendQueue(request_id, UNBOUNDED, codec.response_header)
         self.running = True
+        self.code: int = LOST
         self._config = config
         self._statistics = statistics
         self._events: list[StreamEvent] = []
@@ -184,6 +187,7 @@ class WorkerStream:
             self.queue.closed = True
         else:
             self.queue.end()
+        self.code = OK
         self._decided = True
 
     def fail(
@@ -206,6 +210,7 @@ class WorkerStream:
             return
         self.queue.push(b"", body, END_STREAM | ERROR)
         self.queue.closed = True
+        self.code = code
         self._decided = True
 
     # -- what happens to its attempts at delivery
@@ -342,6 +347,7 @@ class WorkerStream:
         if effect not in (EFFECT_CANCEL, EFFECT_FORGET):
             return
         self.queue.discard()
+        self.code = LOST
         self._decided = True
         self._deadline = self._kill_at = inf
         self._cancel(CancelReason.CONNECTION_LOST)
@@ -382,6 +388,7 @@ class WorkerStream:
     def _terminate(self, code: ErrorCode, requirement: str, flags: int = 0) -> None:
         """Queue a terminal of the transport in place of what is not written yet."""
         self._decided = True
+        self.code = code
         self.queue.discard()
         body = codec.encode_error_body(code, flags, 0, requirement.encode())
         self.queue.push(b"", body, END_STREAM | ERROR)
