@@ -164,6 +164,11 @@ class CaseContext:
         return None
 
     @property
+    def reached(self) -> bool:
+        """Tell whether the target has done what its path begins with, however it went on."""
+        return False
+
+    @property
     def transcripts(self) -> list[Transcript]:
         """Return what was said, for the report."""
         return [connection.transcript for connection in self.connections]

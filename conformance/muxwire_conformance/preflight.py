@@ -230,7 +230,8 @@ async def _ask_on(
     try:
         return await judge.ask(context), ""
     except Stopped as error:
-        return None, str(error)
+        # Where the way is open, what is wrong behind it is for the cases.
+        return ({}, "") if context.reached else (None, str(error))
     finally:
         context.abandon()
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import model_home_flaws
+
 
 @dataclass(frozen=True, slots=True)
 class Flaw:
@@ -248,4 +250,4 @@ def read_table(text: str) -> dict[str, Flaw]:
     return {name: Flaw(name, requirement, what) for name, requirement, what in rows}
 
 
-FLAWS: dict[str, Flaw] = read_table(_TABLE)
+FLAWS: dict[str, Flaw] = read_table(_TABLE) | read_table(model_home_flaws.TABLE)

@@ -22,6 +22,8 @@ from pathlib import Path
 import model_tls
 from model_connection import Connection
 from model_flaws import FLAWS
+from model_home import Home
+from model_home_stream import HomeStream
 from model_http_flaws import HTTP_FLAWS
 from model_output import Output
 from model_stream import Stream
@@ -63,11 +65,12 @@ class Server:
     connections: set[Output] = field(default_factory=set)
     everyone: set[Output] = field(default_factory=set)
     ports: dict[str, int] = field(default_factory=dict)
-    handlers: set[Stream] = field(default_factory=set)
+    handlers: set[Stream | HomeStream] = field(default_factory=set)
     all_ids: set[bytes] = field(default_factory=set)
     nonce: str = field(default_factory=lambda: os.urandom(8).hex())
     listener: asyncio.Server | model_tls.PeekingListener | None = None
     empty: asyncio.Event = field(default_factory=asyncio.Event)
+    home: Home | None = None
 
     def flaw(self, name: str) -> bool:
         """Tell whether a mutation is on; say so once when its guard is reached."""
@@ -123,7 +126,7 @@ class Server:
         """Bound handlers of all connections, dead ones included."""
         return len(self.handlers) >= self.config.max_connections * self.config.max_concurrent
 
-    def handler_started(self, stream: Stream) -> None:
+    def handler_started(self, stream: Stream | HomeStream) -> None:
         """Count a handler, unless it is the one that reads the counters."""
         self.handlers.add(stream)
         if stream.counted:
@@ -131,7 +134,7 @@ class Server:
             self.active += 1
             self.peak = max(self.peak, self.active)
 
-    def handler_ended(self, stream: Stream) -> None:
+    def handler_ended(self, stream: Stream | HomeStream) -> None:
         """Take a handler out of the count when it has really ended."""
         self.handlers.discard(stream)
         if stream.counted:
@@ -149,8 +152,9 @@ class Server:
             "peak": self.peak,
             "opened": self.opened,
             "cancelled": self.cancelled,
-            "connections": len(self.connections),
-            "buffered_bytes": sum(conn.buffered() for conn in self.everyone),
+            "connections": len(self.connections) + (self.home.connections if self.home else 0),
+            "buffered_bytes": sum(conn.buffered() for conn in self.everyone)
+            + (self.home.buffered() if self.home else 0),
             "rss_bytes": rss,
             "cpu_ms": int(time.process_time() * 1000),
         }
@@ -187,6 +191,8 @@ class Server:
 
     async def close(self) -> None:
         """Stop at once: abort every connection, cancel every handler."""
+        if self.home is not None:
+            await self.home.close()
         if self.listener is not None:
             self.listener.close()
         for conn in list(self.everyone):
@@ -208,6 +214,7 @@ async def start(
     flaws: Iterable[str] = (),
     config: Config | None = None,
     tls: bool = False,
+    callhome: bool = True,
 ) -> Server:
     """Listen on an address (port 0: the kernel chooses) and return the server.
 
@@ -232,6 +239,10 @@ async def start(
             lambda: Connection(server), host, port, backlog=512, ssl=context
         )
     server.port = server.ports["tcp"] = server.listener.sockets[0].getsockname()[1]
+    if callhome:
+        server.home = Home(server)
+        await server.home.listen(host)
+        server.ports["callhome"] = server.home.port
     return server
 
 

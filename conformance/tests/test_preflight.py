@@ -130,7 +130,9 @@ def test_waiting_for_the_worker_to_come_up() -> None:
     found = asyncio.run(main())
     assert found.works
     assert found.info["name"]
-    assert found.features == {"conformance", "tcp"}
+    assert found.features == {"conformance", "tcp", "callhome"}
+    assert set(found.paths) == {"tcp", "callhome"}
+    assert found.closed == {}
     assert found.fence_seconds > 0
     assert found.settings["IDLE_TIMEOUT_MS"] == 3_000
 

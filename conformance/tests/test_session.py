@@ -130,17 +130,17 @@ def test_a_conformance_subject_needs_its_feature() -> None:
 
 
 def test_a_path_is_judged_where_the_target_serves_it() -> None:
-    over_tcp, over_http = make_case(passes), make_case(passes, "P0-001/any")
+    over_tcp, over_http = make_case(passes), make_case(passes, "P1-001/any")
     answered, _summary = run(over_tcp, over_http)
     assert answered[over_tcp.id].verdict is Verdict.PASS
     assert answered[over_http.id].verdict is Verdict.NOT_APPLICABLE
-    assert answered[over_http.id].path == "callhome"
+    assert answered[over_http.id].path == "http"
     unknown = only(run(over_http, findings=Findings(works=True))[0])
     assert unknown.verdict is Verdict.INCONCLUSIVE
-    shut = Findings(asked=True, works=True, closed={"callhome": "nobody dials back"})
+    shut = Findings(asked=True, works=True, closed={"http": "nobody answers"})
     closed = only(run(over_http, findings=shut)[0])
     assert closed.verdict is Verdict.INCONCLUSIVE
-    assert "nobody dials back" in closed.reason
+    assert "nobody answers" in closed.reason
 
 
 @pytest.mark.parametrize("answer", [{"active": 0}, {"active": "many"}, {}])

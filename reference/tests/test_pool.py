@@ -120,6 +120,17 @@ async def test_the_last_one_in_is_the_first_one_out() -> None:
     assert all(lease.reused for lease in again)
 
 
+async def test_what_was_dialled_ahead_is_used_after_what_was_used_before() -> None:
+    network = Network(min_idle=3, max_per_target=5)
+    with await network.pool.acquire(A) as first:
+        pass
+    await passing(1.0)
+    assert network.pool.statistics()[A].idle == 3  # two of them younger
+    for _ in range(3):
+        with await network.pool.acquire(A) as again:
+            assert again is first
+
+
 async def test_targets_are_kept_apart() -> None:
     network = Network()
     with await network.pool.acquire(A) as first:

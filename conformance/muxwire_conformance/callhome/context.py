@@ -132,6 +132,7 @@ class CallhomeContext(Context):
         content_type: str = "application/octet-stream",
         length: int | None = None,
         delivery: Delivery | None = None,
+        token: bytes | None = None,
         marked: bool = False,
     ) -> Delivery:
         """Write a request and return its delivery; nothing is waited for.
@@ -149,6 +150,7 @@ class CallhomeContext(Context):
             content_type: The media type of the body, "" to leave it out.
             length: What ``content-length`` says, if not the real length.
             delivery: Say the same stream and token as an earlier request.
+            token: The token, by default a random one.
             marked: Mark the request as the one that breaks a rule.
         """
         self.require_feature_of(subject)
@@ -156,7 +158,8 @@ class CallhomeContext(Context):
             router = self.routers[0] if self.routers else await self.router()
         octets = self.encode(body)
         id = delivery.id if delivery is not None else self.new_id()
-        token = delivery.token if delivery is not None else self.rng.randbytes(16)
+        if token is None:
+            token = delivery.token if delivery is not None else self.rng.randbytes(16)
         own: dict[str, str | None] = {
             "host": str(self.address),
             "content-type": content_type or None,
@@ -170,7 +173,7 @@ class CallhomeContext(Context):
         post = Post(self, f"POST {len(self.posts) + 1}")
         self.posts.append(post)
         made = Delivery(self, router, post, id, token)
-        router.deliveries[id] = made
+        router.deliveries.setdefault(id, made)
         raw = request(method, target or f"{ROOT}/{subject}", [*headers, *said, *more], octets)
         post.send(await self._dial(), raw, marked=marked and not self.twin_run)
         return made
@@ -233,6 +236,11 @@ class CallhomeContext(Context):
         elif not ready(stats):
             self.unprepared(expected, stats)
         return stats
+
+    @property
+    def reached(self) -> bool:
+        """Tell whether a worker has called home."""
+        return any(router.dialled for router in self.routers)
 
     # -- ending ----------------------------------------------------------------------------
 

@@ -29,6 +29,7 @@ class HomeLink(Conversation):
 
     Attributes:
         router: Whose port it came to.
+        greeting: What the preface of the worker is answered with, None for nothing.
         hellos: Every HELLO of the connection, in order.
     """
 
@@ -45,6 +46,7 @@ class HomeLink(Conversation):
         self.hellos: list[Frame] = []
         self.responses: dict[bytes, Response] = {}
         self.greeted = False
+        self.greeting = router.greeting
         super().__init__(context, transport, label, HomeWatcher())
         self.auto_credit = False
 
@@ -52,8 +54,8 @@ class HomeLink(Conversation):
 
     def _on_bytes(self, data: bytes, at: float) -> None:
         super()._on_bytes(data, at)
-        if self.preface is not None and not self.greeted and self.router.greeting is not None:
-            self.greet(self.router.greeting)
+        if self.preface is not None and not self.greeted and self.greeting is not None:
+            self.greet(self.greeting)
         self.context.happened()
 
     def _on_end(self, end: End) -> None:

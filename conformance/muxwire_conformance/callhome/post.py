@@ -67,6 +67,7 @@ class Post:
     Attributes:
         answer: The final answer, None until it has come whole.
         sent_at: When the request was written.
+        goes_on: The worker wants the body (100).
     """
 
     def __init__(self, context: CallhomeContext, label: str) -> None:
@@ -75,6 +76,7 @@ class Post:
         self.transcript = Transcript(label=label, started=time.monotonic())
         self.answer: Answer | None = None
         self.trouble = ""
+        self.goes_on = False
         self.sent_at = 0.0
         self._buffer = bytearray()
 
@@ -117,6 +119,7 @@ class Post:
                 self.trouble = f"this is no HTTP answer: {head[:60]!r}"
                 return
             if 100 <= answer.status < 200:
+                self.goes_on = True
                 self._buffer = bytearray(rest)
                 continue
             body = _read_body(answer, rest, ended=ended)

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import socket
 import time
+from collections import deque
 from typing import TYPE_CHECKING
 
 from muxwire_conformance import wire
@@ -28,16 +29,20 @@ class Router:
     Attributes:
         addr: What ``wch-addr`` says.
         greeting: The preface that each connection is answered with, None to answer nothing.
+        first_greetings: What the first connections are answered with instead, one each.
         hang_up: Close each connection at once.
         links: Every connection, in the order of the dials.
         dialled: When each dial came, those that were hung up on included.
+        peak: The most connections that were open at once.
         heard: Every HELLO, in the order of its arrival.
     """
 
     def __init__(self, context: CallhomeContext, host: str, port: int, advertised: Address) -> None:
         self.context = context
         self.greeting: bytes | None = wire.wch_preface()
+        self.first_greetings: deque[bytes | None] = deque()
         self.hang_up = False
+        self.peak = 0
         self.receive_buffer: int | None = None
         self.links: list[HomeLink] = []
         self.dialled: list[float] = []
@@ -79,7 +84,10 @@ class Router:
         transport = Transport.accepted(sock)
         label = f"call-home connection {len(self.links) + 1} at {self.addr}"
         link = HomeLink(self.context, transport, label, self)
+        if self.first_greetings:
+            link.greeting = self.first_greetings.popleft()
         self.links.append(link)
+        self.peak = max(self.peak, len(self.open_links))
         self.context.connections.append(link)
         transport.resume_reading()
 

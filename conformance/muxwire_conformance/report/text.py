@@ -51,6 +51,7 @@ class TextReport:
         self._colour = colour
         self._progress = progress
         self.broken = False
+        self._same: Counter[tuple[Verdict, str]] = Counter()
         self._shown = 0
         self._runs: list[Run] = []
 
@@ -83,6 +84,10 @@ class TextReport:
         word = self._paint(result.verdict)
         reason = f"  {result.reason}" if result.reason else ""
         took = f"  ({result.seconds:.2f} s)" if self._verbosity > 0 and result.ran else ""
+        if not result.ran and self._verbosity < 1:
+            self._same[result.verdict, result.reason] += 1
+            if self._same[result.verdict, result.reason] > 1:
+                return  # one reason, one line; how many more there are is told at the end
         if result.verdict in _QUIET or not result.ran:
             self.say(f"{word:<4} {result.id}{took}{reason}")
             return
@@ -101,6 +106,10 @@ class TextReport:
         self.clear_progress()
         if summary is None:
             return
+        for (verdict, reason), count in self._same.items():
+            if count > 1:
+                self.say(f"{self._paint(verdict):<4} {count - 1} more cases: {reason}")
+        self._same.clear()
         if self._verbosity >= 0:
             for line in area_lines(run.results):
                 self.say(line)

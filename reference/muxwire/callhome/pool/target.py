@@ -90,10 +90,15 @@ class Target(Generic[C]):
         self.statistics.idle = len(self.idle)
 
     def take_idle(self) -> Member[C] | None:
-        """Take the connection that became idle last out of the idle ones."""
+        """Take the connection that was used last out of the idle ones, else the youngest.
+
+        What was dialled ahead is younger, and nobody has used it (P0-009, P0-015).
+        """
         if not self.idle:
             return None
-        member = self.idle.pop()
+        last = len(self.idle) - 1
+        used = (at for at in range(last, -1, -1) if self.idle[at].borrowed)
+        member = self.idle.pop(next(used, last))
         self.statistics.idle = len(self.idle)
         return member
 
