@@ -29,6 +29,7 @@ TYPES = {
     "binary": "application/vnd.wmx-stream",
 }
 CUT = "cut"
+GOAWAY = 7
 
 
 class Served:
@@ -301,16 +302,29 @@ class Http2:
 
     async def _read(self) -> None:
         with suppress(ConnectionError):
+            pending = b""
             while octets := await self._reader.read(65_536):
-                for event in self._h2.receive_data(octets):
-                    self._on(event)
+                pending = self._take(pending + octets)
                 await self._flush()
         self.over = True
         self._wake.set()
 
+    def _take(self, octets: bytes) -> bytes:
+        """Take whole frames, and return the rest; h2 takes no DATA behind a GOAWAY."""
+        start = 0
+        while len(octets) - start >= 9:
+            end = start + 9 + int.from_bytes(octets[start : start + 3])
+            if end > len(octets):
+                break
+            if octets[start + 3] == GOAWAY:
+                self.goaway = True
+            else:
+                for event in self._h2.receive_data(octets[start:end]):
+                    self._on(event)
+            start = end
+        return octets[start:]
+
     def _on(self, event: h2.events.Event) -> None:
-        if isinstance(event, h2.events.ConnectionTerminated):
-            self.goaway = True
         stream = getattr(event, "stream_id", 0)
         taken = (
             h2.events.ResponseReceived,

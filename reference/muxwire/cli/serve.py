@@ -170,7 +170,7 @@ def serve(
     if not worker.subjects:
         click.echo("no handlers: every request is answered NOT_FOUND", err=True)
 
-    with _metrics(worker, path, metrics) as scraped:
+    with _metrics(worker, path, streaming, metrics) as scraped:
 
         def announce() -> None:
             listening = worker.addresses[0]
@@ -295,7 +295,10 @@ class _NotInstalled(click.ClickException):
 
 @contextmanager
 def _metrics(
-    worker: Worker, path: CallHomePath | None, address: tuple[str, int] | None
+    worker: Worker,
+    path: CallHomePath | None,
+    streaming: HttpPath | None,
+    address: tuple[str, int] | None,
 ) -> Iterator[str | None]:
     """Answer Prometheus, beside the metrics of the process and those of the handlers.
 
@@ -321,7 +324,9 @@ def _metrics(
     except OSError as failure:
         message = f"cannot listen on {render(host, port)}: {explain(failure)}"
         raise click.ClickException(message) from None
-    collectors: list[Registered] = [Collector(worker, *([path] if path else []))]
+    collectors: list[Registered] = [
+        Collector(worker, *(one for one in (path, streaming) if one is not None))
+    ]
     if path is not None:
         collectors.append(PoolCollector(path.pool_statistics))
     for collector in collectors:

@@ -67,6 +67,9 @@ class Gate(Protocol):
     def leave(self) -> None:
         """Give back the place of a request that was not admitted."""
 
+    def refused(self, code: int) -> None:
+        """Count a request that no handler has seen."""
+
     def closes(self, subject: str) -> bool:
         """Tell whether the connection is to be closed behind the answer."""
 
@@ -95,15 +98,19 @@ class Endpoint:
         try:
             posted = await self._take(Request(scope, receive))
         except Refusal as refusal:
-            await _refusal(refusal)(scope, receive, send)
-            return
+            await self._refuse(refusal)(scope, receive, send)
         except ClientDisconnect:
-            return
+            pass
         except Exception:
             logger.exception("a POST could not be answered")
-            await _refusal(Refusal(http.BROKEN, "the worker failed"))(scope, receive, send)
-            return
-        await self._respond(posted, scope, receive, send)
+            await self._refuse(Refusal(http.BROKEN, "the worker failed"))(scope, receive, send)
+        else:
+            await self._respond(posted, scope, receive, send)
+
+    def _refuse(self, refusal: Refusal) -> Response:
+        """Return an answer with an error object."""
+        self._gate.refused(refusal.answer.code)
+        return Response(refusal.body(), refusal.answer.status, refusal.fields())
 
     async def _respond(self, posted: Posted, scope: Scope, receive: Receive, send: Send) -> None:
         exchange = self._gate.admit(posted)
@@ -192,8 +199,3 @@ async def _body(request: Request, found: fields.Fields, most: int) -> bytes:
         if len(body) > most:
             raise Refusal(http.TOO_LARGE, "MSG-003")
     return bytes(body)
-
-
-def _refusal(refusal: Refusal) -> Response:
-    """Return an answer with an error object."""
-    return Response(refusal.body(), refusal.answer.status, refusal.fields())

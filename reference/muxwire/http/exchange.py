@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Callable
 
 from muxwire.core.events import HandlerCancelled
 from muxwire.errors import LocalProtocolError
-from muxwire.handlers import Handler, Request, check_message, decode_headers
+from muxwire.handlers import Handler, Request, check_message, decode_headers, encode_text
 from muxwire.http.fields import Fields
 from muxwire.http.response import Response
 from muxwire.tcp.alarm import Alarm
@@ -35,6 +35,7 @@ class Exchange:
 
     Attributes:
         response: What is answered.
+        subject: What it asks for.
         cancelled: The handler has been told to stop.
         aborted: The answer was ended for a client that does not take it.
         running: The handler.
@@ -51,6 +52,7 @@ class Exchange:
         on_over: Callable[[Exchange], None],
     ) -> None:
         self.response = response
+        self.subject = encode_text(subject)
         self.cancelled = False
         self.aborted = False
         self._loop = asyncio.get_running_loop()

@@ -15,6 +15,7 @@ from starlette.applications import Starlette
 
 from muxwire import conformance_subjects
 from muxwire._generated.registries import HTTP_PORT, HTTP_WRITE_STALL_MS
+from muxwire.core.counters import Counters
 from muxwire.errors import InvalidArgument
 from muxwire.handlers import Handler, encode_text
 from muxwire.http import negotiation, writers
@@ -66,6 +67,7 @@ class HttpPath:
         if write_stall <= 0.0:
             raise InvalidArgument("write_stall is not above 0 (P1-017)")
         self.config = worker.config
+        self.counters = Counters()
         self.root = _root(os.environ.get(ROOT_VARIABLE, ROOT) if root is None else root)
         self.default_format = negotiation.check_format(
             os.environ.get(FORMAT_VARIABLE) or negotiation.DEFAULT
@@ -150,6 +152,10 @@ class HttpPath:
         """Give back a place."""
         self._worker.posted -= 1
 
+    def refused(self, code: int) -> None:
+        """Count a request that no handler has seen."""
+        self.counters.request_ended(b"", code)
+
     def closes(self, subject: str) -> bool:
         """Tell whether the connection is to be closed behind the answer."""
         return self.draining or subject == conformance_subjects.DRAIN
@@ -200,9 +206,28 @@ class HttpPath:
 
     def _over(self, exchange: Exchange) -> None:
         del self._exchanges[exchange.running]
+        self.counters.request_ended(exchange.subject, exchange.response.code)
         self.leave()
         if not self._exchanges:
             self._empty.set()
+
+    # -- what the metrics ask, from whatever thread
+
+    role = "worker"
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop | None:
+        """The loop that it runs in."""
+        return self._worker.loop
+
+    @property
+    def connections_open(self) -> int:
+        """Answers that are being written."""
+        return len(self._exchanges)
+
+    def open_subjects(self) -> list[bytes]:
+        """Return the subject of each request that is not over."""
+        return [one.subject for one in [*self._exchanges.values()]]
 
     # -- what the conformance subjects ask
 

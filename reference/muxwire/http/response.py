@@ -13,6 +13,7 @@ from math import inf
 
 from muxwire._generated.registries import BATCH_SIZE, NON_RETRYABLE, ErrorCode
 from muxwire.core.config import Config
+from muxwire.core.counters import LOST, OK
 from muxwire.core.events import CancelReason, HandlerCancelled, Writable
 from muxwire.core.metadata import Header, response_metadata
 from muxwire.core.statistics import Statistics
@@ -40,6 +41,7 @@ class Response:
         running: The handler has not ended.
         ended: The end is queued, or nobody wants it.
         buffered: Octets that are not written.
+        code: How it ends, `counters.OK` for a success, `counters.LOST` if nobody reads the end.
     """
 
     def __init__(
@@ -56,6 +58,7 @@ class Response:
         self.running = True
         self.ended = False
         self.buffered = 0
+        self.code: int = LOST
         self._writer = writer
         self._most = config.send_buffer
         self._max_metadata = config.settings.max_metadata_size
@@ -130,7 +133,7 @@ class Response:
             except InvalidArgument:
                 self._fail(Failure(ErrorCode.REQUEST_INTERNAL_ERROR, "SET-003"))
                 raise
-            self._end(self._writer.done(trailers))
+            self._end(OK, self._writer.done(trailers))
 
     def fail(
         self,
@@ -189,6 +192,8 @@ class Response:
     def lost(self) -> None:
         """Take that nobody reads what is left: the client has gone, or takes nothing (P1-013)."""
         self._cancel(CancelReason.CONNECTION_LOST)
+        if self.buffered:
+            self.code = LOST
         self._queue.clear()
         self.buffered = self._writing = 0
         self._over()
@@ -241,7 +246,8 @@ class Response:
         if self._statistics is not None:
             self._statistics.end()
 
-    def _end(self, octets: bytes) -> None:
+    def _end(self, code: int, octets: bytes) -> None:
+        self.code = code
         self._push(octets)
         self._over()
 
@@ -252,7 +258,7 @@ class Response:
 
     def _fail(self, failure: Failure) -> None:
         if not self.ended:
-            self._end(self._writer.failed(failure))
+            self._end(failure.code, self._writer.failed(failure))
 
     def _end_early(self, reason: CancelReason, code: ErrorCode, requirement: str) -> None:
         if not self.ended:
