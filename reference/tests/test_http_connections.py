@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import resource
 import socket
 
 import pytest
 from http_serving import Http1
 from muxwire.http.connections import Newcomers, connected, shut
+from muxwire.http.server import most_connections
 
 
 @pytest.mark.usefixtures("each_loop")
@@ -50,3 +52,14 @@ def test_a_connection_is_found_by_its_port_and_shut() -> None:
                 shut((sock for _, __, sock in connected({port})), socket.SHUT_RDWR)
                 assert one.recv(1) == b""
                 shut([accepted], socket.SHUT_RDWR)  # ended already
+
+
+@pytest.mark.parametrize(
+    ("soft", "most"),
+    [(1_024, 512), (2**30, 65_536), (resource.RLIM_INFINITY, 65_536), (3, 4)],
+)
+def test_half_of_the_files_may_be_connections(
+    soft: int, most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (soft, soft))
+    assert most_connections() == most

@@ -8,6 +8,7 @@ file knows granian.
 from __future__ import annotations
 
 import asyncio
+import resource
 import socket
 from collections.abc import Iterator
 from typing import Any
@@ -29,6 +30,7 @@ WRITE_BUFFER = 65_536
 FIELD_BUFFER = 65_536
 """Octets of fields that are read at all; more than P1-018 allows, so that 431 says why."""
 
+_MOST = 65_536
 _QUIET = {"incremental": True, "handlers": {}, "loggers": {"_granian": {}}}
 """Logging as it is set up already; granian's own would replace it."""
 
@@ -43,7 +45,7 @@ class _Listening(Granian):
             http=HTTPModes.auto,
             websockets=False,
             backlog=BACKLOG,
-            backpressure=max(BACKLOG, 2 * requests),
+            backpressure=most_connections(),
             http1_settings=HTTP1Settings(
                 header_read_timeout=HTTP_HEADER_TIMEOUT_MS, max_buffer_size=FIELD_BUFFER
             ),
@@ -61,6 +63,15 @@ class _Listening(Granian):
         untyped: Any = (self, SocketHolder)
         server, holder = untyped
         server._shd = holder(self._listener.detach(), False, BACKLOG)
+
+
+def most_connections() -> int:
+    """Return how many connections are accepted: half of the files that the process may open.
+
+    What granian calls backpressure counts connections, idle ones too; more wait in the kernel.
+    """
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return _MOST if soft == resource.RLIM_INFINITY else max(4, min(soft // 2, _MOST))
 
 
 class Server:
