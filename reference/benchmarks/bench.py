@@ -22,7 +22,7 @@ from typing import Any
 from results import Group
 from session import Session
 
-GROUPS = ("unary", "stream", "large", "memory", "connections", "codec", "callhome")
+GROUPS = ("unary", "stream", "large", "memory", "connections", "codec", "callhome", "paths")
 RUNS, QUICK_RUNS = 5, 2
 LIMIT, QUICK_LIMIT = 330.0, 50.0
 """Seconds for the usual number of runs; after it no run is begun."""

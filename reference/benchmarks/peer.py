@@ -22,6 +22,7 @@ Commands = dict[str, Callable[..., Awaitable[dict[str, Any]]]]
 SYSTEMS = {
     "muxwire": "peer_muxwire",
     "callhome": "peer_callhome",
+    "paths": "peer_paths",
     "raw": "peer_raw",
     "aiohttp": "peer_aiohttp",
     "grpc": "peer_grpc",
