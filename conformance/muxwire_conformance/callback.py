@@ -3,6 +3,7 @@
 Rules of this file:
 
 * Without options the judge listens at its own address on the way to the target.
+* No stream has the id of an earlier one: what a case left behind may be live when it runs again.
 * A port is the first of as many as the run needs; each listener takes the next one. Without it the
   kernel chooses, and no port is used twice in a run: a worker remembers the addresses that it had.
 """
@@ -31,6 +32,7 @@ class Callback:
     bind: Address | None = None
     advertise: Address | None = None
     used: set[int] = field(default_factory=set)
+    streams: set[bytes] = field(default_factory=set)
     _turn: Iterator[int] = field(default_factory=itertools.count)
 
     def places(self, target: Address) -> Iterator[tuple[Address, Address]]:

@@ -157,7 +157,7 @@ class CallhomeContext(Context):
         if router is None:
             router = self.routers[0] if self.routers else await self.router()
         octets = self.encode(body)
-        id = delivery.id if delivery is not None else self.new_id()
+        id = delivery.id if delivery is not None else self._new_stream()
         if token is None:
             token = delivery.token if delivery is not None else self.rng.randbytes(16)
         own: dict[str, str | None] = {
@@ -177,6 +177,13 @@ class CallhomeContext(Context):
         raw = request(method, target or f"{ROOT}/{subject}", [*headers, *said, *more], octets)
         post.send(await self._dial(), raw, marked=marked and not self.twin_run)
         return made
+
+    def _new_stream(self) -> bytes:
+        """Return an id that no earlier stream of the run had."""
+        while (id := self.new_id()) in self.callback.streams:
+            pass
+        self.callback.streams.add(id)
+        return id
 
     async def _dial(self) -> Transport:
         try:
