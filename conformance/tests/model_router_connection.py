@@ -24,6 +24,7 @@ MAX_METADATA = 65_536
 MAX_CONTROL = 4_096
 DEFAULT_IDLE = 60_000
 PREFACE_TIME = 5.0
+LAST_LOOK = 0.02  # in which the event loop polls every socket
 MOST_REJECTS = 3
 LENGTHS = {HELLO: 16, w.STOP: 4, w.KILL: 4, ACCEPT: 0, REJECT: 4, DONE: 0}
 _PREFACE = struct.Struct(">8sBBBBI")
@@ -159,7 +160,11 @@ class HomeConnection(asyncio.Protocol):
             return
         most = self.own_idle / (2 if self.flaw("p0-idle-too-short") else 1)
         if not self.flaw("p0-no-idle-timeout"):
-            self.idle = self.loop.call_later(most, self.end, "P0-014: idle timeout")
+            self.idle = self.loop.call_later(most, self._silent)
+
+    def _silent(self) -> None:
+        """Read what waits in the socket before the silence counts (HBT-003)."""
+        self.idle = self.loop.call_later(LAST_LOOK, self.end, "P0-014: idle timeout")
 
     def _beat_later(self) -> None:
         peer = self.own_idle if self.flaw("p0-heartbeat-by-own-timeout") else self.peer_idle

@@ -13,6 +13,8 @@ import uuid
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
 
+from model_client_call import Phase
+
 if TYPE_CHECKING:
     from model_router import HomeStream, Router
 
@@ -94,6 +96,10 @@ class Posting(asyncio.Protocol):
         """Write the POST."""
         self.transport = cast(asyncio.Transport, transport)
         self.router.postings.add(self)
+        if self.stream.call.phase is Phase.DONE:  # its deadline has passed meanwhile
+            self._over = True
+            self.transport.close()
+            return
         self.transport.write(self._octets())
         self.stream.posted()
         if not self.flaw("p0-no-answer-timeout"):

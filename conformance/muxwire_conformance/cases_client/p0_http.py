@@ -167,7 +167,7 @@ async def _behind_accept(ctx: RouterContext, *, answer: str) -> None:
     link = await ctx.line()
     delivery = await link.carry(post)
     if answer == "refusal":
-        post.refuse(503, "DRAINING")
+        post.refuse(400, "INVALID_ARGUMENT")
     elif answer == "gateway":
         post.answer(502)
     else:
@@ -179,7 +179,7 @@ async def _behind_accept(ctx: RouterContext, *, answer: str) -> None:
 
 
 for _answer, _title in (
-    ("refusal", "a 503 with wmx-not-processed"),
+    ("refusal", "a 400 with wmx-not-processed"),
     ("gateway", "a 502"),
     ("reset", "the end of the HTTP connection"),
 ):
