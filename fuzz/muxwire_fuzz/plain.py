@@ -7,7 +7,7 @@ or crossed, and judged.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 from muxwire_fuzz.findings import Broken, judge
@@ -22,9 +22,8 @@ class Explored:
     broken: Broken | None
 
 
-def another(target: Target, pool: Collection[bytes], random: Random) -> bytes:
-    """Return an input that is made from those of a pool."""
-    inputs = list(pool)
+def another(target: Target, inputs: Sequence[bytes], random: Random) -> bytes:
+    """Return an input that is made from others."""
     data = random.choice(inputs)
     if random.random() < 0.15:
         data = target.cross(data, random.choice(inputs), target.longest, random)
@@ -34,7 +33,12 @@ def another(target: Target, pool: Collection[bytes], random: Random) -> bytes:
 
 
 def explore(
-    target: Target, pool: Collection[bytes], *, seed: int, go_on: Callable[[int], bool]
+    target: Target,
+    pool: Collection[bytes],
+    *,
+    seed: int,
+    go_on: Callable[[int], bool],
+    pool_too: bool = True,
 ) -> Explored:
     """Judge the pool, then change inputs until something breaks.
 
@@ -43,12 +47,14 @@ def explore(
         pool: Inputs to begin with.
         seed: Seed of everything random.
         go_on: Is asked with the number of inputs judged so far before each one.
+        pool_too: Whether the inputs of the pool themselves are judged.
     """
     source = random.Random(seed)
-    waiting = list(pool)
+    inputs = list(pool)
+    first = len(inputs) if pool_too else 0
     runs = 0
     while go_on(runs):
-        data = waiting[runs] if runs < len(waiting) else another(target, waiting, source)
+        data = inputs[runs] if runs < first else another(target, inputs, source)
         runs += 1
         broken = judge(target, data)
         if broken is not None:
