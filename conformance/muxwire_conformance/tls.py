@@ -66,8 +66,12 @@ class Tls:
         """
         cert, key = (self.cert, self.key) if own is None else own
         for path in filter(None, (self.ca, cert, key)):
-            if not Path(path).is_file():
-                raise TlsError(f"{path} is no file")
+            try:
+                there = Path(path).is_file()
+            except OSError:  # no name that a file can have
+                there = False
+            if not there:
+                raise TlsError(f"{path if path.isprintable() else repr(path)} is no file")
         try:
             context = ssl.create_default_context(cafile=self.ca or None)
             if cert:

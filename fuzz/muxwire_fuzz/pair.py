@@ -138,6 +138,25 @@ class Pair:
             if not self.tampered and ended is not None:
                 innocent = ended.requirement in _INNOCENT
                 require(innocent, "sound ends accuse nobody", f"{side.role.name}: {ended}")
+        self._check_progress()
+
+    def _check_progress(self) -> None:
+        """Check that nothing waits while nobody holds anything up."""
+        free = not (self.tampered or self._held) and all(
+            side.alive and not side.stalled and all(talk.hungry for talk in side.app.talks.values())
+            for side in self._sides
+        )
+        if not free:
+            return
+        for id, ask in self.client.app.talks.items():
+            job = self.worker.app.talks.get(id)
+            if job is None or not ask.open or ask.killed or ask.timed or job.cancelled:
+                continue
+            require(job.open, "a request whose handler has ended is over", id.hex())
+            for one, other in ((ask, job), (job, ask)):
+                sizes = f"{len(one.said)} said, {len(other.heard)} heard"
+                require(len(one.said) == len(other.heard), "FLW-012: who reads gets it all", sizes)
+                require(one.waiting is None, "FLW-010: who writes to a reader can go on")
 
     def _deliver(self, receiver: object, size: int) -> None:
         side = self.client if receiver is CLIENT else self.worker

@@ -5,9 +5,16 @@ Rules of this file: it knows no format.  What the words are is an argument.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 
 from muxwire_fuzz.harness import Random
+
+_NUMBER = re.compile(rb"[0-9]+(?:\.[0-9]+)?")
+_NUMBERS = (
+    *(b"0", b"-1", b"-0", b"1", b"00", b"0.0", b"1e0", b"1e999", b"-1e999", b"Infinity", b"NaN"),
+    *(b"255", b"256", b"65535", b"65536", b"4294967295", b"4294967296", b"9" * 21, b"9" * 400),
+)
 
 
 def change(text: bytes, words: Sequence[bytes], random: Random) -> bytes:
@@ -20,6 +27,8 @@ def change(text: bytes, words: Sequence[bytes], random: Random) -> bytes:
             return text[:at] + random.choice(words) + text[at:]
         case 5 | 6:
             return _replace_word(text, words, random)
+        case 7 if random.random() < 0.5:
+            return _replace_number(text, random)
         case 7:
             at, size = random.randint(0, len(text)), random.choice((1, 1, 2, 8, 64))
             return text[:at] + text[at + size :]
@@ -46,6 +55,15 @@ def _change_lines(text: bytes, random: Random) -> bytes:
         case _:
             lines[at] = lines[at].rstrip(b"\r\n") + random.choice((b"\n", b"\r\n", b"\r", b""))
     return b"".join(lines)
+
+
+def _replace_number(text: bytes, random: Random) -> bytes:
+    """Put a number that matters in the place of one that is there."""
+    places = list(_NUMBER.finditer(text))
+    if not places:
+        return text
+    found = random.choice(places)
+    return text[: found.start()] + random.choice(_NUMBERS) + text[found.end() :]
 
 
 def _replace_word(text: bytes, words: Sequence[bytes], random: Random) -> bytes:

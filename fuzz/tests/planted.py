@@ -27,7 +27,6 @@ from muxwire.core.http.reading import Done
 from muxwire.core.messages import Reassembly
 from muxwire.core.request import Request
 from muxwire.core.settings import Settings
-from muxwire.core.statistics import Statistics
 from muxwire.core.tombstones import Tombstones
 from muxwire.core.worker import WorkerConnection
 from muxwire.http import fields as http_fields
@@ -256,7 +255,7 @@ def response_before_accept(put: Put) -> None:
     put(WorkerEnd, "_write", write)
 
 
-@bug("callhome", "P0-018", "a 202 behind the last response leaves a timer that is always due (real)")
+@bug("callhome", "P0-018", "a 202 behind the last response leaves a timer always due (real)")
 def late_202(put: Put) -> None:
     def admitted(self: RouterStream, now: float) -> None:
         if not self._admitted:

@@ -1,4 +1,4 @@
-"""How fast each planted bug is found: `python fuzz/tests/prove.py` shows it, `--write` documents it.
+"""How fast each planted bug is found; `python fuzz/tests/prove.py --write` documents it.
 
 Each bug is put into a process of its own and looked for in plain Python, without guidance, for a
 minute at most: first among the seeds, then among changed seeds alone.  Two processes run at a time.
@@ -92,8 +92,10 @@ def main() -> int:
     with context.Pool(2, maxtasksperchild=1) as processes:
         for proof in processes.imap(prove, range(len(PLANTED)), chunksize=1):
             proofs.append(proof)
-            words = f"{proof.changed:,} inputs, {proof.seconds:.1f} s" if proof.changed else "MISSED"
-            print(f"{proof.name:<36} {words:<24} {proof.invariant}", flush=True)
+            words = (
+                f"{proof.changed:,} inputs, {proof.seconds:.1f} s" if proof.changed else "MISSED"
+            )
+            print(f"{proof.name:<36} {words:<24} {proof.invariant}", flush=True)  # noqa: T201
     if arguments.write:
         page = PAGE.read_text(encoding="utf-8")
         before, _, rest = page.partition(BEGIN)
@@ -101,7 +103,8 @@ def main() -> int:
         text = f"{before}{BEGIN}\n\n{table(proofs)}\n\n{END}{after}"
         PAGE.write_text(text, encoding="utf-8")
     missed = [proof.name for proof in proofs if not proof.changed]
-    print(f"{len(proofs) - len(missed)} of {len(proofs)} planted bugs are found within a minute")
+    found = len(proofs) - len(missed)
+    print(f"{found} of {len(proofs)} planted bugs are found within a minute")  # noqa: T201
     return bool(missed)
 
 

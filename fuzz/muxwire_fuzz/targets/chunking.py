@@ -7,6 +7,8 @@ from typing import Any
 
 from muxwire_spec import callhome
 from muxwire_spec import frames as f
+from muxwire_spec.interpret import WCH, WMX
+from muxwire_spec.vectors.build import preface
 
 from muxwire_fuzz import ends, mutate, show, wire
 from muxwire_fuzz.harness import Target, equal
@@ -14,6 +16,12 @@ from muxwire_fuzz.roles import ROLES
 from muxwire_fuzz.script import read, sent, split, write
 from muxwire_fuzz.targets import decoder
 
+_PREFACES = {
+    WMX: preface(ver_hi=1, ver_lo=1),
+    WCH: callhome.PREFACE.build(
+        {"ver_hi": 1, "ver_lo": 1, "header_size": f.HEADER_SIZE, "idle_timeout_ms": 0}
+    ),
+}
 ONE_BY_ONE = 1_500
 """Octets up to which an input is also fed octet by octet."""
 
@@ -63,7 +71,12 @@ def _shorten(pieces: list[bytes], by: int) -> list[bytes]:
 
 def seeds() -> Iterator[bytes]:
     """Yield what the decoder is fed, and the conversations, each frame in a record of its own."""
-    yield from decoder.seeds()
+    for seed in decoder.seeds():
+        script = read(seed)
+        protocol = ROLES[script.options % 4].protocol
+        magic = _PREFACES[protocol]
+        pieces = [piece for piece in script.pieces if not _has_preface(piece)]
+        yield sent(magic[:9], magic[9:], *pieces, options=script.options)
     for conversation in wire.conversations_of("streams"):
         number = [role.name for role in ROLES].index(conversation["role"])
         script = read(wire.script_of(conversation, number))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from muxwire_spec.vectors.build import preface
-from muxwire_spec.vectors.conversation import data, open_, setup, update
+from muxwire_spec.vectors.conversation import data, go_away, kill, open_, setup, stop, update
 
 from muxwire_fuzz import conversation, mutate, wire
 from muxwire_fuzz.harness import Target
@@ -65,9 +65,12 @@ def _handlers() -> Iterator[bytes]:
     more = Record(Tag.OCTETS, data(1, 1, b"more"))
     credit = Record(Tag.OCTETS, update(0, 1 << 30) + update(1, 1 << 30))
     wait = Record(Tag.WAIT, (6_000).to_bytes(4))
+    words = [more, *(Record(Tag.OCTETS, frame) for frame in (kill(1), stop(1), go_away()))]
     for options in (0, 2, 4):
         for act in acts:
             yield write(Script(options, [_HELLO, opened, act, more, act, wait, credit, acts[6]]))
+            for word in words:
+                yield write(Script(options, [_HELLO, opened, word, act, wait, credit, word]))
 
 
 TARGET = Target(

@@ -156,6 +156,7 @@ _RESULT: dict[str, object] = {
     ],
 }
 _SEEDS: tuple[tuple[int, str], ...] = (
+    (0, "[[case]]\nid = 'a'\nreason = 'in C:\\temp'\n"),
     (
         0,
         '[[case]]\nid = "a"\nreason = "known"\ncontains = "x"\nuntil = 2027-01-31\nflaky = true\n',
@@ -172,7 +173,8 @@ _SEEDS: tuple[tuple[int, str], ...] = (
     ),
     (
         2,
-        '{"kind":"connection","connection":1}\n{"kind":"frame","connection":1,"ms":1,"sender":"a"}',
+        '{"kind":"connection","connection":1}\n'
+        '{"kind":"frame","connection":1,"ms":1,"hex":"","length":0}',
     ),
     (3, json.dumps({"127.0.0.1:9000": ["a", "b"]})),
     (
@@ -194,7 +196,22 @@ _WORDS = tuple(
         *('"kind":', '"run"', '"result"', '"frame"', '"results":', '"runs":', '"connections":'),
         *('"entries":', '"hex":', '"length":', '"ms":', '"who":', '"event":', '"target":'),
         *("true", "false", "null", "0", "-1", "1e999", "NaN", "Infinity", "9" * 30, "[" * 40),
-        *("{" * 5, "[", "]", "{", "}", ",", ":", '"', "'", "\n", "\\u0000", "\\ud800", "\x7f"),
+        *(
+            "{" * 5,
+            "[",
+            "]",
+            "{",
+            "}",
+            ",",
+            ":",
+            '"',
+            "'",
+            "\n",
+            "\\u0000",
+            "\\ud800",
+            "\x7f",
+            "\\\\",
+        ),
         *("2027-01-31", "2027-01-31T00:00:00", "tls://", "http://", "[::1]", "?ca=", "&", "\xe9"),
     )
 )

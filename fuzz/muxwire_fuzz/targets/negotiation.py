@@ -274,6 +274,7 @@ _CALL = (
     "wch-token: ABEiM0RVZneImaq7zN3u_w\nwch-timeout-ms: 1000\n"
 )
 _SEEDS = (
+    *((0, text) for text in ("text / event-stream", "application/ndjson;q=0.1, a/b;q=1")),
     *((1, text) for text in (
         "Accept: */*\nwmx-timeout-ms: 10\nwmx-heartbeat-ms: 100\nrequest-id: " + _ID,
         "connection: close, x-a\nx-a: 1\nx-b: 2\nhost: a\ncontent-length: 12\nlast-event-id: 3",
@@ -287,6 +288,7 @@ _SEEDS = (
         _CALL.replace("127.0.0.1", "[1:2:3:4:5:6:7:8]"),
         _CALL + "attempt: 2\nx-a: b\nconnection: x-a\n",
         _CALL + "wch-token: x\n",
+        _CALL.replace("3u_w", "3u_x"),
     )),
     *((3, text) for text in (
         "application/json; charset=utf-8\nidentity",
@@ -307,6 +309,7 @@ WORDS = tuple(
         *("0", "1", "2", "100", "60000", "4294967295", "4294967296", "00", "\xb2", "\xff", "%2f"),
         *("127.0.0.1", "[::]", "[::1]", "::", ":9000", ":0", ":65536", "01", "256", "ffff:"),
         *('{"num":', '"message":', '"retry_after_ms":', "null", "[", "1e9", "NaN", "_w", "_x"),
+        *("ABEiM0RVZneImaq7zN3u_w", "ABEiM0RVZneImaq7zN3u_x"),
     )
 )
 
