@@ -21,7 +21,7 @@ from muxwire_conformance import wire
 from muxwire_conformance.causes import likely_cause
 from muxwire_conformance.paths import TCP
 from muxwire_conformance.rules import rule
-from muxwire_conformance.transcript import HTTP_1, Entry, Transcript
+from muxwire_conformance.transcript import HTTP_1, KEEP_OCTETS, Entry, Transcript
 from muxwire_conformance.verdict import Result, Verdict
 
 PROGRAM = "muxwire-conformance"
@@ -30,6 +30,8 @@ SERVED = "serve"
 WIDTH = 100
 BEFORE_MARK = 2
 AFTER_MARK = 4
+MOST_ENTRIES = 240
+"""Entries of a connection in the text, without -v."""
 MOST_TRANSCRIPTS = 4
 MARK = ">>>"
 
@@ -99,12 +101,17 @@ def explain(result: Result, *, target: str, seed: int, verbose: bool = False) ->
     if result.ran or result.verdict is Verdict.INCONCLUSIVE:
         again = result.rerun or result.id
         command = rerun_command(again, target=target, seed=seed, role=result.role)
-        if result.role == "worker" and result.path == TCP and result.transcripts:
-            words = [*invocation(), "replay", "REPORT.json", "--case", result.id]
-            lines += ["  say the same octets again (the report is of --json)"]
-            lines += [f"    {shlex.join(words)}"]
+        if octets := replay_command(result):
+            lines += ["  say the same octets again (the report is of --json)", f"    {octets}"]
         lines += ["  run it again", f"    {command}"]
     return lines
+
+
+def replay_command(result: Result) -> str:
+    """Return the command that says the octets of a result again, "" if nothing can be said."""
+    if result.role != "worker" or result.path != TCP or not result.transcripts:
+        return ""
+    return shlex.join([*invocation(), "replay", "REPORT.json", "--case", result.id])
 
 
 def _rule(result: Result) -> list[str]:
@@ -135,11 +142,16 @@ def dialogue_lines(transcript: Transcript, *, verbose: bool = True) -> list[str]
     detailed = _detailed(entries) if not verbose else set(range(len(entries)))
     lines = [f"  {transcript.label}"]
     skipped = False
+    hidden = set() if verbose else _far_from_both_ends(len(entries)) - detailed
     for index, entry in enumerate(entries):
+        if index in hidden:
+            if index - 1 not in hidden:
+                lines.append("      ... (-v shows every entry)")
+            continue
         mark = MARK if entry.marked else "   "
         at = f"+{(entry.at - transcript.started) * 1_000:.1f} ms"
         note = f" ({entry.note})" if entry.note else ""
-        lines.append(f"  {mark} {at:>12}  {entry.who:<6}  {entry.text}{note}")
+        lines.append(f"  {mark} {at:>12}  {entry.who:<6}  {entry.shown}{note}")
         if entry.who == "event":
             continue
         if index in detailed:
@@ -149,6 +161,10 @@ def dialogue_lines(transcript: Transcript, *, verbose: bool = True) -> list[str]
     if skipped:
         lines.append("      (-v decodes every frame)")
     return lines
+
+
+def _far_from_both_ends(count: int) -> set[int]:
+    return set(range(MOST_ENTRIES // 2, count - MOST_ENTRIES // 2))
 
 
 def _detailed(entries: Sequence[Entry]) -> set[int]:
@@ -170,8 +186,8 @@ def decode(entry: Entry) -> list[str]:
         lines += hexdump.render([_without_fault(line)]).splitlines()
         if fault:
             lines.append(f"        ^^ {fault}")
-    if lines and entry.length > len(entry.raw):
-        lines.append(f"        ... {entry.length - len(entry.raw)} octets not kept")
+    if lines and (more := entry.length - len(entry.raw[:KEEP_OCTETS])):
+        lines.append(f"        ... {more} octets not shown")
     return lines
 
 
@@ -183,12 +199,11 @@ def annotated(entry: Entry) -> list[tuple[hexdump.Line, str]]:
     if not entry.raw or entry.protocol == HTTP_1:
         return []
     default = "worker" if entry.who == "judge" else "client"
-    fields = hexdump.annotate(
-        entry.raw, receiver=entry.receiver or default, protocol=entry.protocol
-    )
-    if entry.raw[0] != wire.MARKER and wire.looks_like_frame(entry.raw, entry.length):
-        fields = _behind_a_wrong_marker(entry.raw, fields[0])
-    if entry.length > len(entry.raw):
+    raw = entry.raw[:KEEP_OCTETS]
+    fields = hexdump.annotate(raw, receiver=entry.receiver or default, protocol=entry.protocol)
+    if raw[0] != wire.MARKER and wire.looks_like_frame(raw, entry.length):
+        fields = _behind_a_wrong_marker(raw, fields[0])
+    if entry.length > len(raw):
         fields = [_without_fault(line) for line in fields]
     return [(line, _fault(entry, line)) for line in fields]
 

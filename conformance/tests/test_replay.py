@@ -22,6 +22,8 @@ from muxwire_conformance.replay import prepare
 from muxwire_conformance.verdict import ExitCode
 
 FLAWS = {
+    "dos-no-glitch-budget": "DOS-001/glitch-flood",
+    "dos-no-ping-budget": "DOS-001/ping-flood",
     "frm-accepts-marker": "FRM-002/request",
     "frm-seq-from-one": "FRM-010/every-frame",
     "hsk-answers-bad-magic": "HSK-002/last-octet-differs",

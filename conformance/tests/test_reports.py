@@ -10,12 +10,18 @@ from pathlib import Path
 
 import pytest
 from muxwire_conformance import wire
-from muxwire_conformance.explain import decode, explain, invocation
+from muxwire_conformance.explain import MOST_ENTRIES, decode, dialogue_lines, explain, invocation
 from muxwire_conformance.report.json import JsonReport
 from muxwire_conformance.report.junit import JunitReport, clean
 from muxwire_conformance.report.text import TextReport, wants_colour
 from muxwire_conformance.session import Summary
-from muxwire_conformance.transcript import KEEP_FIRST, KEEP_LAST, Entry, Transcript
+from muxwire_conformance.transcript import (
+    KEEP_FIRST,
+    KEEP_LAST,
+    KEEP_TOTAL,
+    Entry,
+    Transcript,
+)
 from muxwire_conformance.verdict import Verdict
 from report_samples import ALL, COUNTS, HEAD, NASTY, result
 
@@ -40,6 +46,7 @@ def test_json_is_a_whole_document_after_every_result(tmp_path: Path) -> None:
     failed = next(entry for entry in document["results"] if entry["verdict"] == "FAIL")
     assert failed["actual"] == NASTY
     assert "--target 127.0.0.1:1 --seed 7" in failed["rerun"]
+    assert failed["replay"].endswith(f"replay REPORT.json --case {failed['id']}")
     entries = failed["connections"][0]["entries"]
     assert [entry["marked"] for entry in entries].count(True) == 1
     assert bytes.fromhex(entries[2]["hex"]) == wire.ping(marker=0xF6)
@@ -156,12 +163,66 @@ def test_any_octets_can_be_decoded(raw: bytes) -> None:
 
 def test_long_transcripts_keep_both_ends() -> None:
     made = Transcript(label="x", started=0.0)
-    for number in range(1_000):
+    for number in range(3_000):
         made.event(f"event {number}", float(number))
     entries = made.entries()
     assert len(entries) == KEEP_FIRST + 1 + KEEP_LAST
-    assert (entries[0].text, entries[-1].text) == ("event 0", "event 999")
-    assert "760 entries not kept" in entries[KEEP_FIRST].text
+    assert (entries[0].text, entries[-1].text) == ("event 0", "event 2999")
+    assert "880 entries not kept" in entries[KEEP_FIRST].text
+    short, whole = dialogue_lines(made, verbose=False), dialogue_lines(made)
+    assert len(short) == 1 + MOST_ENTRIES + 1
+    assert "(-v shows every entry)" in short[1 + MOST_ENTRIES // 2]
+    assert len(whole) == 1 + len(entries)
+
+
+def test_long_transcripts_are_bounded_in_octets() -> None:
+    made = Transcript(label="x", started=0.0)
+    for number in range(1_500):
+        made.rubbish(bytes([number % 256]) * 2_048, float(number))
+    assert len(made.first) == KEEP_TOTAL // 2_048
+    assert [entry.at for entry in made.last][-1] == 1_499
+
+
+PINGS = b"".join(
+    wire.ping(bytes([0, number // 256, number % 256] + [0] * 5)) for number in range(900)
+)
+
+
+def test_small_frames_that_come_together_share_an_entry() -> None:
+    made = Transcript(label="x", started=0.0)
+    made.sent(PINGS[: 40 * 100], 1.0)
+    made.sent(wire.ping(), 2.0)
+    made.sent(wire.ping(), 2.0, marked=True)
+    made.sent(wire.pong(), 2.0)
+    entries = made.entries()
+    assert [entry.times for entry in entries] == [100, 1, 1, 1]
+    assert entries[0].shown == f"{entries[1].text}, 100 times"
+    assert entries[0].raw == PINGS[: 40 * 100]
+
+
+def test_a_flood_is_kept_whole_on_both_sides() -> None:
+    made = Transcript(label="x", started=0.0)
+    made.sent(PINGS, 1.0, marked=True)
+    for item in wire.Parser().feed(wire.preface() + PINGS, 1.0):
+        made.received(item)
+    entries = made.entries()
+    assert len(entries) < 10
+    for who, whole in (("judge", PINGS), ("target", wire.preface() + PINGS)):
+        said = [entry for entry in entries if entry.who == who]
+        assert b"".join(entry.raw for entry in said) == whole
+        assert sum(entry.length for entry in said) == len(whole)
+    shown = decode(entries[-1])
+    assert "octets not shown" in shown[-1]
+    assert len(shown) < 400
+
+
+def test_a_frame_among_others_can_be_marked() -> None:
+    made = Transcript(label="x", started=0.0)
+    frames = list(wire.Parser().feed(wire.preface() + PINGS[:120], 1.0))
+    for item in frames:
+        made.received(item)
+    made.mark(frames[-1], remark="wrong")
+    assert [(entry.times, entry.remark) for entry in made.entries()] == [(1, ""), (3, "wrong")]
 
 
 def test_the_text_ends_with_the_summary() -> None:

@@ -11,7 +11,7 @@ from dataclasses import asdict
 from typing import Any
 
 from muxwire_conformance.causes import likely_cause
-from muxwire_conformance.explain import annotated, rerun_command
+from muxwire_conformance.explain import annotated, replay_command, rerun_command
 from muxwire_conformance.rules import rule
 from muxwire_conformance.transcript import Entry, Transcript
 from muxwire_conformance.verdict import Result, Verdict
@@ -55,6 +55,7 @@ def describe(result: Result, head: Mapping[str, Any]) -> dict[str, Any]:
         "rerun": rerun_command(
             result.rerun or result.id, target=target, seed=seed, role=result.role
         ),
+        "replay": replay_command(result),
         "connections": [_transcript(one, first) for one in result.transcripts],
     }
     if result.traceback:
@@ -74,7 +75,7 @@ def _entry(entry: Entry, started: float) -> dict[str, Any]:
     return {
         "ms": round((entry.at - started) * 1_000, 3),
         "who": entry.who,
-        "text": entry.text,
+        "text": entry.shown,
         "hex": entry.raw.hex(),
         "length": entry.length,
         "marked": entry.marked,

@@ -62,6 +62,7 @@ function side(report, run, result) {
   fact("checks", result.checks.length ? [el("ul", { class: "checks" }, result.checks.map(check))] : "");
   fact("also", (result.violations || []).map((seen) => `${seen.requirement}: ${seen.text}`).join("\n"));
   if (result.rerun) fact("run it again", [command(result.rerun)]);
+  if (result.replay) fact("say the same octets again", [command(result.replay)]);
   const box = el("div", { class: "side" });
   if (report.runs.length > 1) box.append(el("h4", {}, run.target));
   box.append(facts);
