@@ -109,7 +109,8 @@ def binary(body: bytes, request_id: bytes) -> Iterator[Event]:
         rest = payload.get("data", payload.get("body", b""))
         message += rest
         ends = header["flags"] & 0x01
-        if not header["flags"] & 0x02 and (rest or inside or not ends):
+        headers = header["seq"] == 0 and header["flags"] & 0x04  # section 8.2
+        if not header["flags"] & 0x02 and (rest or inside or not (ends or headers)):
             yield "item", (items, message)
             items, message = items + 1, b""
         inside = bool(header["flags"] & 0x02)
