@@ -157,6 +157,16 @@ async def test_a_client_that_goes_in_the_middle_of_its_body_leaves_nothing(serve
 
 
 @SERVERS
+async def test_a_body_that_stops_keeps_no_place(server: str) -> None:
+    async with served(server=server, write_stall=0.1) as on, await on.peer() as peer:
+        await peer.send("conformance.echo", b"half", length=100)
+        status, error, answer = await peer.refused()
+        assert (status, answer["wmx-not-processed"]) == (400, "1")
+        assert error["message"] == "no octet of the body came for 0.1 s"
+        assert on.idle
+
+
+@SERVERS
 async def test_places_are_limited_and_come_back(server: str) -> None:  # ADM-002
     gate = asyncio.Event()
 

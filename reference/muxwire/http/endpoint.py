@@ -157,7 +157,8 @@ class Endpoint:
         if not gate.enter():
             raise Refusal(http.OVERLOADED, "ADM-002", gate.config.retry_after_ms)
         try:
-            body = await _body(request, found, gate.config.settings.max_message_size)
+            most = gate.config.settings.max_message_size
+            body = await _body(request, found, most, gate.write_stall)
             overhttp.check_body(media_type, body)
             if gate.draining:
                 raise Refusal(http.DRAINING, "CLS-004")
@@ -189,13 +190,19 @@ def _path(scope: Scope) -> str:
     return path.partition("?")[0].removeprefix(quote(scope.get("root_path", "")))
 
 
-async def _body(request: Request, found: fields.Fields, most: int) -> bytes:
-    """Read the request message."""
+async def _body(request: Request, found: fields.Fields, most: int, patience: float) -> bytes:
+    """Read the request message; a client that sends nothing for too long keeps no place."""
     if found.content_length > most:
         raise Refusal(http.TOO_LARGE, "MSG-003")
     body = bytearray()
-    async for piece in request.stream():
-        body += piece
-        if len(body) > most:
-            raise Refusal(http.TOO_LARGE, "MSG-003")
-    return bytes(body)
+    pieces = request.stream()
+    try:
+        while True:
+            async with asyncio.timeout(patience):
+                body += await anext(pieces)
+            if len(body) > most:
+                raise Refusal(http.TOO_LARGE, "MSG-003")
+    except TimeoutError:
+        raise Refusal(http.MALFORMED, f"no octet of the body came for {patience:g} s") from None
+    except StopAsyncIteration:
+        return bytes(body)

@@ -45,7 +45,8 @@ class HttpPath:
         root: The path in front of the subject; from the environment by default.
         default_format: The format for who has no preference: `sse`, `ndjson` or `binary`; from the
             environment by default.
-        write_stall: Seconds without an octet written after which an answer is aborted (P1-017).
+        write_stall: Seconds without an octet written after which an answer is aborted (P1-017), and
+            without one read after which a request is refused.
 
     Attributes:
         app: The path as an ASGI application; mount it where you like.

@@ -31,6 +31,12 @@ FIELD_BUFFER = 65_536
 """Octets of fields that are read at all; more than P1-018 allows, so that 431 says why."""
 
 _MOST = 65_536
+_INHERITED = (
+    (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),  # P1-004
+    (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),  # whoever has gone without a word is noticed
+)
+"""Options of a listening socket that its connections have too."""
+
 _QUIET = {"incremental": True, "handlers": {}, "loggers": {"_granian": {}}}
 """Logging as it is set up already; granian's own would replace it."""
 
@@ -145,7 +151,8 @@ def _bound(addresses: Iterator[tuple[int, tuple[object, ...]]]) -> Iterator[sock
             sockets.append(sock)
             sock.setblocking(False)
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # inherited; P1-004
+            for level, option, value in _INHERITED:
+                sock.setsockopt(level, option, value)
             if family == socket.AF_INET6:
                 sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
             sock.bind(address)
