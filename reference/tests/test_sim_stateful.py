@@ -333,9 +333,12 @@ class Machine(RuleBasedStateMachine):
             link.check_stalled()
         for ask in link.caller.asks.values():
             link.caller.feed(ask, hungry=True)
-        for job in link.server.jobs.values():
-            link.server.feed(job, hungry=True)
         link.settle(max(0.5, self.moment), 60.0)
+        # A request that waited for a place may begin meanwhile, with a handler that takes nothing.
+        while sated := [job for job in link.server.jobs.values() if not job.hungry]:
+            for job in sated:
+                link.server.feed(job, hungry=True)
+            link.settle(max(0.5, self.moment), 60.0)
         if not self.fault:
             link.check_credit()
 
