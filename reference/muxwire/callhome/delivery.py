@@ -16,9 +16,10 @@ from muxwire.callhome.fields import Fields
 from muxwire.callhome.pool import Pool
 from muxwire.core.callhome import WorkerStream
 from muxwire.core.events import Event, HandlerCancelled, StopReceived, Writable
-from muxwire.errors import CannotConnect, LocalProtocolError, PoolError
-from muxwire.handlers import Handler, Request, check_message, decode_headers, encode_text
+from muxwire.errors import CannotConnect, PoolError
+from muxwire.handlers import Handler, Request, decode_headers, encode_text
 from muxwire.tcp.alarm import Alarm
+from muxwire.tcp.responder import ResponseResponder
 from muxwire.tcp.runner import Running
 
 logger = logging.getLogger("muxwire.worker")
@@ -57,7 +58,7 @@ class Delivery:
         self._alarm = Alarm(self._due)
         self._delivered = False
         self._retiring = False
-        responder = _Responder(self)
+        responder = ResponseResponder(stream, self.touch, self._retire_carrier)
         self._request = Request(
             subject=subject,
             headers=decode_headers(fields.headers),
@@ -132,8 +133,7 @@ class Delivery:
         self.stream.shut_down()
         self.touch()
 
-    def retire_carrier(self) -> None:
-        """Let the connection that carries the response go after it."""
+    def _retire_carrier(self) -> None:
         self._retiring = True
 
     # -- what happens
@@ -160,67 +160,3 @@ class Delivery:
     def _due(self) -> None:
         self.stream.handle_timeout(self._loop.time())
         self.touch()
-
-
-class _Responder:
-    """Answers one request through its stream."""
-
-    __slots__ = ("_answered", "_delivery", "_stream", "cancelled")
-
-    def __init__(self, delivery: Delivery) -> None:
-        self._delivery = delivery
-        self._stream = delivery.stream
-        self._answered = False
-        self.cancelled = False
-
-    def send_headers(self, headers: list[tuple[bytes, bytes]]) -> None:
-        self._stream.send_headers(headers)
-        self._delivery.touch()
-
-    def send_message(self, data: bytes) -> bool:
-        check_message(data)
-        if self.cancelled:
-            raise asyncio.CancelledError
-        taken = self._stream.send_message(data)
-        self._delivery.touch()
-        return taken
-
-    def finish(self, trailers: list[tuple[bytes, bytes]]) -> None:
-        self._answered = True
-        try:
-            self._stream.finish(trailers)
-        except LocalProtocolError as error:
-            logger.error("the answer of a handler was not sent: %s", error)
-        self._delivery.touch()
-
-    def fail(
-        self,
-        code: int,
-        message: str,
-        *,
-        detail: bytes = b"",
-        retry_after_ms: int = 0,
-        non_retryable: bool = False,
-    ) -> None:
-        if self._answered:
-            return
-        check_message(detail)
-        code, retry_after_ms = int(code), max(0, int(retry_after_ms))
-        self._answered = True
-        self._stream.fail(
-            code,
-            str(message),
-            detail=detail,
-            retry_after_ms=retry_after_ms,
-            non_retryable=non_retryable,
-        )
-        self._delivery.touch()
-
-    def consumed(self, cost: int) -> None:
-        """Do nothing: there is no credit."""
-
-    def awaiting(self) -> None:
-        """Do nothing: the one message is there."""
-
-    def drain_connection(self, grace_ms: int) -> None:  # noqa: ARG002 - nothing else runs on it
-        self._delivery.retire_carrier()

@@ -7,22 +7,19 @@ a piece at a time, and the handler waits when it is not taken (P1-017).
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import AsyncIterator, Callable
 
 from muxwire.core.events import HandlerCancelled
-from muxwire.errors import LocalProtocolError
-from muxwire.handlers import Handler, Request, check_message, decode_headers, encode_text
+from muxwire.handlers import Handler, Request, decode_headers, encode_text
 from muxwire.http.fields import Fields
 from muxwire.http.response import Response
 from muxwire.tcp.alarm import Alarm
+from muxwire.tcp.responder import ResponseResponder
 from muxwire.tcp.runner import Running
-
-logger = logging.getLogger("muxwire.worker")
 
 
 class Exchange:
-    """A request whose handler was admitted.  It is the responder of its handler.
+    """A request whose handler was admitted.
 
     Args:
         response: What is answered.
@@ -36,7 +33,6 @@ class Exchange:
     Attributes:
         response: What is answered.
         subject: What it asks for.
-        cancelled: The handler has been told to stop.
         aborted: The answer was ended for a client that does not take it.
         running: The handler.
     """
@@ -53,26 +49,25 @@ class Exchange:
     ) -> None:
         self.response = response
         self.subject = encode_text(subject)
-        self.cancelled = False
         self.aborted = False
         self._loop = asyncio.get_running_loop()
         self._on_over = on_over
         self._task = asyncio.current_task()
         self._alarm = Alarm(self._due)
         self._more: asyncio.Future[None] | None = None
-        self._answered = False
         self._left = False
+        responder = ResponseResponder(response, self._touch, _keep)
         self._request = Request(
             subject=subject,
             headers=decode_headers(fields.headers),
             timeout_ms=fields.timeout_ms,
             request_flags=0,
             request_id=request_id,
-            responder=self,
+            responder=responder,
         )
         self._request.feed_message(body, 0)
         self._request.feed_end()
-        self.running = Running(handler, self._request, self)
+        self.running = Running(handler, self._request, responder)
 
     # -- the answer
 
@@ -140,60 +135,6 @@ class Exchange:
         self.response.handle_timeout(self._loop.time())
         self._touch()
 
-    # -- what the handler says
 
-    def send_headers(self, headers: list[tuple[bytes, bytes]]) -> None:
-        """Send the response headers."""
-        self.response.send_headers(headers)
-        self._touch()
-
-    def send_message(self, data: bytes) -> bool:
-        """Queue an item; False if there is no room yet."""
-        check_message(data)
-        if self.cancelled:
-            raise asyncio.CancelledError
-        taken = self.response.send_message(data)
-        self._touch()
-        return taken
-
-    def finish(self, trailers: list[tuple[bytes, bytes]]) -> None:
-        """End the response well."""
-        self._answered = True
-        try:
-            self.response.finish(trailers)
-        except LocalProtocolError as error:
-            logger.error("the answer of a handler was not sent: %s", error)
-        self._touch()
-
-    def fail(
-        self,
-        code: int,
-        message: str,
-        *,
-        detail: bytes = b"",
-        retry_after_ms: int = 0,
-        non_retryable: bool = False,
-    ) -> None:
-        """End the response with an error."""
-        if self._answered:
-            return
-        check_message(detail)
-        code, retry_after_ms = int(code), max(0, int(retry_after_ms))
-        self._answered = True
-        self.response.fail(
-            code,
-            str(message),
-            detail=detail,
-            retry_after_ms=retry_after_ms,
-            non_retryable=non_retryable,
-        )
-        self._touch()
-
-    def consumed(self, cost: int) -> None:
-        """Do nothing: there is no credit."""
-
-    def awaiting(self) -> None:
-        """Do nothing: the whole request is there."""
-
-    def drain_connection(self, grace_ms: int) -> None:
-        """Do nothing: the connection of a draining subject is closed behind its answer."""
+def _keep() -> None:
+    """Do nothing: the connection of a draining subject is closed behind its answer."""
