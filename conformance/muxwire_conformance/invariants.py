@@ -7,6 +7,7 @@ saw; the runner turns sightings into the verdict of ``<requirement>/every-frame`
 from __future__ import annotations
 
 import re
+from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar
@@ -100,6 +101,7 @@ class Watcher:
         self.connection_limit = setting("CONNECTION_WINDOW").assumed
         self._connection_cost = 0
         self._directions: dict[bytes, _Direction] = {}
+        self._over: deque[bytes] = deque()  # what ended, the oldest first
         self._forgot = False
         self._frames = 0
         self._settings_seen = 0
@@ -117,9 +119,8 @@ class Watcher:
                 self._forget()
 
     def _forget(self) -> None:
-        over = next((id for id, one in self._directions.items() if one.ended), None)
-        if over is not None:
-            del self._directions[over]
+        if self._over:
+            del self._directions[self._over.popleft()]
             self._forgot = True
 
     def announced(self, pairs: list[tuple[int, int]]) -> None:
@@ -243,7 +244,9 @@ class Watcher:
         elif seen.seq != direction.next_seq:
             fault("FRM-010", f"seq is {seen.seq} where {direction.next_seq} is due", "seq")
         direction.next_seq = (seen.seq + 1) & 0xFFFFFFFF
-        direction.ended = direction.ended or seen.end
+        if seen.end and not direction.ended:
+            direction.ended = True
+            self._over.append(seen.request_id)
         direction.cost += seen.cost
         self._connection_cost += seen.cost
         if seen.cost and direction.cost > direction.limit:

@@ -125,7 +125,7 @@ def default_command() -> list[str]:
     return [
         sys.executable,
         *("-m", "muxwire", "serve", "--conformance", "--json"),
-        *("--tcp", "127.0.0.1:0", "--callhome", "127.0.0.1:0"),
+        *("--tcp", "127.0.0.1:0", "--callhome", "127.0.0.1:0", "--http", "127.0.0.1:0"),
         "--exit-with-stdin",
     ]
 
