@@ -33,7 +33,7 @@ JSON_ITEMS = (
 )
 
 
-@over_both("P1-004/one-by-one", checks=["gaps"], timed=True)
+@over_both("P1-004/one-by-one", checks=["gaps"], timed=True, exclusive=True)
 async def one_by_one(ctx: HttpContext, version: str) -> None:
     """Items that are made one after the other arrive one after the other."""
 
